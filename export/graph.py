@@ -1,0 +1,159 @@
+"""The lowered network: populations of neurons and the synapse paths between them.
+
+Simulation, every target, core mapping and activity counting read this one view. It is made
+from a NIR graph by `lowering.lower` and turned back into one by `nir.to_nir`.
+
+Time is undelayed here: a spike emitted at step t reaches every population downstream at step t
+(a target that needs a step per synapse layer adds those steps itself, from `depth`).
+`Synapse.delay` counts the steps that the *model* asks for on top.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+GRADED_PAYLOAD_MAX = 255
+"""The largest payload of an 8-bit graded spike; a pixel is one of 0 … 255."""
+
+Pair = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Neuron:
+    """A leaky integrate-and-fire neuron with a hard reset, x[t] being the summed synaptic input:
+
+        v[t] = decay·v[t−1] + x[t] + bias;   s[t] = 1 if v[t] > threshold else 0;   v[t] ← 0 where s[t] = 1
+
+    Attributes:
+        decay: what is left of the membrane potential after a step, in [0, 1].
+        threshold: float64, shape broadcastable to the population's ((C, 1, 1), (n,) or full).
+    """
+
+    decay: float
+    threshold: np.ndarray
+
+
+@dataclass(frozen=True)
+class Synapse:
+    """One path from a source (population or input) into a population: x += W * s_source.
+
+    Attributes:
+        source: name of the population or input that the path starts at.
+        kind: "conv" (2-D cross-correlation, zero padding), "dense" (on the source flattened in C, H, W
+            order) or "identity" (same shape on both sides).
+        weight: float64; conv (C_out, C_in/groups, kH, kW); dense (n_out, n_in); identity broadcastable to
+            the population's shape.
+        source_shape, shape: the two ends, (C, H, W) or (n,), without batch.
+        delay: steps that the model adds to the path.
+    """
+
+    source: str
+    kind: Literal["conv", "dense", "identity"]
+    weight: np.ndarray
+    source_shape: tuple[int, ...]
+    shape: tuple[int, ...]
+    stride: Pair = (1, 1)
+    padding: Pair = (0, 0)
+    dilation: Pair = (1, 1)
+    groups: int = 1
+    delay: int = 0
+
+
+@dataclass(frozen=True)
+class Population:
+    """Neurons of one kind, or a read-out (`neuron` is None: each step's sum leaves the chip, the host adds over T).
+
+    Attributes:
+        bias: float64, broadcastable to `shape`; added every step (for a read-out: by the host, T times in all).
+        depth: synapse layers between the input and here along the longest path; the first population has 1.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    synapses: tuple[Synapse, ...]
+    bias: np.ndarray
+    neuron: Neuron | None
+    depth: int
+
+    @property
+    def size(self) -> int:
+        """How many neurons it has."""
+        return int(np.prod(self.shape))
+
+
+@dataclass(frozen=True)
+class InputPort:
+    """Where samples enter, (C, H, W) or (n,): integers 0 … payload_max (1 means binary spikes)."""
+
+    name: str
+    shape: tuple[int, ...]
+    payload_max: int = GRADED_PAYLOAD_MAX
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A whole network, its populations in topological order, sources before what they feed.
+
+    Attributes:
+        timesteps: steps T per sample, where the file says so.
+        weight_bits: None for a float network; b for integers of the design's rules (see quantization).
+        readout_scale: the read-out's integer k: logits = (Σ_t sums[t] + T·bias) / k. 1 for a float network.
+    """
+
+    inputs: tuple[InputPort, ...]
+    populations: tuple[Population, ...]
+    timesteps: int | None = None
+    weight_bits: int | None = None
+    readout_scale: float = 1.0
+
+    @property
+    def is_integer(self) -> bool:
+        """Whether weights, biases and thresholds are the chip's integers."""
+        return self.weight_bits is not None
+
+    @property
+    def spiking(self) -> tuple[Population, ...]:
+        """The populations that spike."""
+        return tuple(p for p in self.populations if p.neuron is not None)
+
+    @property
+    def readouts(self) -> tuple[Population, ...]:
+        """The populations without a neuron."""
+        return tuple(p for p in self.populations if p.neuron is None)
+
+    @property
+    def is_sequential(self) -> bool:
+        """Whether each population is fed by the one before it alone, without delay, and the last is the read-out."""
+        names = [self.inputs[0].name, *(p.name for p in self.populations)]
+        chained = all(
+            len(p.synapses) == 1
+            and p.synapses[0].source == names[index]
+            and p.synapses[0].kind != "identity"
+            and p.synapses[0].delay == 0
+            for index, p in enumerate(self.populations)
+        )
+        return len(self.inputs) == 1 and chained and [p.name for p in self.readouts] == names[-1:]
+
+    def __getitem__(self, name: str) -> Population:
+        for population in self.populations:
+            if population.name == name:
+                return population
+        raise KeyError(name)
+
+    def paths(self) -> Iterator[tuple[Population, Synapse]]:
+        """Every synapse path with the population it ends in."""
+        for population in self.populations:
+            for synapse in population.synapses:
+                yield population, synapse
+
+
+def depths(sources: dict[str, list[str]]) -> dict[str, int]:
+    """Synapse layers from the inputs along the longest path, given each population's sources in topological order."""
+    depth: dict[str, int] = {}
+    for name, incoming in sources.items():
+        depth[name] = 1 + max((depth.get(source, 0) for source in incoming), default=0)
+    return depth

@@ -1,0 +1,1 @@
+"""Spiking students, their ANN teachers, and the neuron; nothing here knows about training or chips."""

@@ -1,0 +1,1 @@
+"""The pipeline: one module or package per stage, and the command line over it."""

@@ -1,0 +1,1 @@
+"""Data sets: fetched, verified, split and augmented."""

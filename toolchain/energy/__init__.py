@@ -1,0 +1,1 @@
+"""What an inference costs: activity counted exactly, joules with bounds and sources."""

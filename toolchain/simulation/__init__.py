@@ -1,0 +1,1 @@
+"""The chip's integer arithmetic, vectorised over batch and time."""
