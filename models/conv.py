@@ -1,6 +1,6 @@
 """Plain convolutional networks: a spiking student and its ANN twin, built by the same lines.
 
-    [conv 3×3 – BatchNorm – neuron] × depth  →  average pooling over the map  →  linear read-out
+    [conv 3×3 – BatchNorm – neuron] × depth  →  average pooling  →  linear read-out
 
 The student's neuron is `LIF`, the twin's is ReLU. The pooling and the read-out fold into one matrix when
 the student is lowered, so that nothing but spikes moves between populations.
@@ -10,37 +10,71 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, model_validator
 from torch import Tensor, nn
 
 from .contract import StudentOutput, TaskShape, TeacherOutput
+from .family import ModelFamily
 from .neurons import DECAY, LIF, THRESHOLD
 
 
+class ConvOptions(BaseModel):
+    """What a recipe may choose.
+
+    Attributes:
+        widths, strides: channels and stride of each convolution, as many as the network is deep.
+        pooling: side of the average-pooling window before the student's read-out; 0 pools the whole map, 1
+            lets the read-out see every neuron. Pooling folds into the read-out and costs nothing on a chip.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    widths: tuple[PositiveInt, ...] = Field((32, 64), min_length=1)
+    strides: tuple[PositiveInt, ...] = (1, 2)
+    pooling: NonNegativeInt = 0
+
+    @model_validator(mode="after")
+    def _one_stride_per_width(self) -> ConvOptions:
+        if len(self.widths) != len(self.strides):
+            raise ValueError(
+                f"widths and strides must be equally long, found {len(self.widths)} and {len(self.strides)}"
+            )
+        return self
+
+
 def conv_layers(
-    task: TaskShape, widths: tuple[int, ...], strides: tuple[int, ...], neuron: Callable[[], nn.Module]
+    task: TaskShape, options: ConvOptions, pooling: int, neuron: Callable[[], nn.Module]
 ) -> nn.Sequential:
-    """The layers by name: conv1, norm1, neuron1, … , pool, flatten, readout."""
+    """The layers by name: conv1, norm1, neuron1, … , pool, flatten, readout.
+
+    Raises:
+        ValueError: the pooling window doesn't divide the last map.
+    """
     channels, *size = task.input_shape
     layers = nn.Sequential()
-    for index, (width, stride) in enumerate(zip(widths, strides, strict=True), start=1):
+    for index, (width, stride) in enumerate(zip(options.widths, options.strides, strict=True), start=1):
         layers.add_module(f"conv{index}", nn.Conv2d(channels, width, 3, stride, padding=1, bias=False))
         layers.add_module(f"norm{index}", nn.BatchNorm2d(width))
         layers.add_module(f"neuron{index}", neuron())
         channels, size = width, [(side - 1) // stride + 1 for side in size]
-    layers.add_module("pool", nn.AvgPool2d(tuple(size)))
+    window = (pooling, pooling) if pooling else tuple(size)
+    if size[0] % window[0] or size[1] % window[1]:
+        raise ValueError(f"pooling {pooling} doesn't divide the last map, {size[0]}×{size[1]}")
+    positions = (size[0] // window[0]) * (size[1] // window[1])
+    layers.add_module("pool", nn.AvgPool2d(window))
     layers.add_module("flatten", nn.Flatten())
-    layers.add_module("readout", nn.Linear(channels, task.classes))
+    layers.add_module("readout", nn.Linear(channels * positions, task.classes))
     return layers
 
 
 class ConvTeacher(nn.Module):
-    """The ANN twin: ReLU in place of spikes."""
+    """The ANN twin: ReLU in place of spikes, and always global pooling, which class activation maps need."""
 
-    def __init__(self, task: TaskShape, widths: tuple[int, ...], strides: tuple[int, ...]):
+    def __init__(self, task: TaskShape, options: ConvOptions):
         super().__init__()
         self.task = task
-        self.tap = f"neuron{len(widths)}"
-        self.layers = conv_layers(task, widths, strides, nn.ReLU)
+        self.tap = f"neuron{len(options.widths)}"
+        self.layers = conv_layers(task, options, 0, nn.ReLU)
 
     @property
     def classifier_weight(self) -> Tensor:
@@ -65,15 +99,14 @@ class ConvStudent(nn.Module):
         self,
         task: TaskShape,
         timesteps: int,
-        widths: tuple[int, ...],
-        strides: tuple[int, ...],
+        options: ConvOptions,
         decay: float = DECAY,
         threshold: float = THRESHOLD,
     ):
         super().__init__()
         self.task, self.timesteps = task, timesteps
-        self.tap = f"neuron{len(widths)}"
-        self.layers = conv_layers(task, widths, strides, lambda: LIF(decay, threshold))
+        self.tap = f"neuron{len(options.widths)}"
+        self.layers = conv_layers(task, options, options.pooling, lambda: LIF(decay, threshold))
 
     def forward(self, inputs: Tensor) -> StudentOutput:
         """Per-step logits and the tap's spikes for integer images (B, C, H, W) or frames (T, B, C, H, W)."""
@@ -93,3 +126,11 @@ class ConvStudent(nn.Module):
             else:
                 x = layer(x)
         return StudentOutput(x.unflatten(0, (-1, batch)), {self.tap: features[self.tap]})
+
+
+FAMILY = ModelFamily(
+    description="plain convolutions, average pooling, linear read-out",
+    options=ConvOptions,
+    student=ConvStudent,
+    teacher=ConvTeacher,
+)

@@ -24,7 +24,7 @@ def lif_forward(current: Tensor, decay: float, threshold: Tensor | float) -> tup
         threshold: θ, a number or a tensor broadcastable to one step.
 
     Returns:
-        spikes (T, …) of 0 and 1 in the dtype of `current`, and the membrane potential before each reset, (T, …).
+        spikes (T, …), 0 or 1 in the dtype of `current`, and the membrane potential before each reset, (T, …).
     """
     membrane = torch.empty_like(current)
     spikes = torch.empty_like(current)

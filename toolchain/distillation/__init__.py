@@ -1,1 +1,1 @@
-"""Distillation methods, one file each, behind one contract."""
+"""Distillation methods, one file each, behind one contract (`method.py`)."""

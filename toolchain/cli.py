@@ -1,0 +1,323 @@
+"""The command line: parses, calls a stage, prints.
+
+Answers go to stdout, as tables or with --json as one JSON object; progress and errors go to stderr.
+Exit codes: 0 done; 1 the answer is no; 2 the request can't be served.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Optional
+
+import typer
+from typer.exceptions import TyperException
+
+from .. import InputError, SnnkdError, __version__
+
+if TYPE_CHECKING:
+    from .run import Run
+
+app = typer.Typer(
+    name="snnkd",
+    help="From a trained network to a neuromorphic chip: train, export, validate, energy, report.\n\n"
+    "Example: snnkd train && snnkd export --target loihi2 && snnkd validate --target loihi2",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+data_app = typer.Typer(help="Data sets on this machine.", rich_markup_mode=None)
+app.add_typer(data_app, name="data")
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+RunOption = Annotated[
+    Optional[str], typer.Option("--run", help="Run folder or name; default: the latest run.", metavar="RUN")
+]
+Target = Annotated[str, typer.Option("--target", help="Target's name (see `snnkd list targets`).")]
+Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Show where an error came from.")]
+DataRoot = Annotated[
+    Optional[Path], typer.Option("--data-root", help="Folder of data sets; default: the user's cache.")
+]
+Network = Annotated[
+    Optional[str], typer.Argument(help="A run, or a NIR file in place of one.", metavar="[RUN|FILE.nir]")
+]
+Inputs = Annotated[
+    Optional[str],
+    typer.Option("--inputs", help="For a NIR file: a .npy file, a NIR file of gridded data, or `random`."),
+]
+Labels = Annotated[Optional[Path], typer.Option("--labels", help="For a NIR file: a .npy file of labels.")]
+Timesteps = Annotated[
+    Optional[int], typer.Option("--timesteps", min=1, help="For a NIR file that doesn't say: steps per sample.")
+]
+Seed = Annotated[Optional[int], typer.Option("--seed", help="Seed.")]
+
+
+@app.command()
+def train(
+    recipe: Annotated[str, typer.Argument(help="A recipe's name or TOML file.")] = "digits",
+    seed: Seed = None,
+    method: Annotated[
+        Optional[str], typer.Option(help="Distillation method, joined with +, as samd+nld.")
+    ] = None,
+    dataset: Annotated[Optional[str], typer.Option(help="Data set.")] = None,
+    timesteps: Annotated[Optional[int], typer.Option(help="Steps per sample.")] = None,
+    epochs: Annotated[Optional[int], typer.Option(help="Epochs of the student.")] = None,
+    overrides: Annotated[
+        Optional[list[str]], typer.Option("--set", help="Any key of the recipe, as student.learning_rate=1e-3.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue a run that was interrupted.")] = False,
+    run: Annotated[
+        Optional[str],
+        typer.Option("--run", help="Folder for the new run; with --resume, the run to continue.", metavar="RUN"),
+    ] = None,
+    data_root: DataRoot = None,
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Train a spiking student from an ANN teacher.
+
+    Example: snnkd train digits --method samd+nld --seed 1
+    """
+    from . import training
+    from .tables import train_table
+
+    if resume:
+        finished = training.resume(_open(run), data_root)
+    else:
+        chosen = {
+            "seed": seed,
+            "method": method,
+            "dataset": dataset,
+            "timesteps": timesteps,
+            "student.epochs": epochs,
+        }
+        settings = [f"{key}={value}" for key, value in chosen.items() if value is not None]
+        folder = None if run is None else Path(run)
+        finished = training.train(recipe, [*settings, *(overrides or [])], folder, data_root)
+    _print(finished.summary(), as_json, train_table)
+
+
+@app.command()
+def export(
+    network: Network = None,
+    target: Target = "loihi2",
+    bits: Annotated[Optional[int], typer.Option(help="Bits of a weight; default: the recipe's.")] = None,
+    run: RunOption = None,
+    inputs: Inputs = None,
+    labels: Labels = None,
+    timesteps: Timesteps = None,
+    seed: Seed = None,
+    data_root: DataRoot = None,
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Quantise a network and write what a target runs.
+
+    Example: snnkd export --target loihi2
+    """
+    from .tables import export_table
+
+    chosen = _open(network or run, inputs=inputs, labels=labels, timesteps=timesteps, seed=seed)
+    _print(chosen.export(target, bits=bits, data_root=data_root), as_json, export_table)
+
+
+@app.command()
+def validate(
+    network: Network = None,
+    target: Target = "loihi2",
+    samples: Annotated[int, typer.Option(help="Test samples that the target runs.")] = 64,
+    time_limit: Annotated[float, typer.Option(help="Seconds after which the target's run is ended.")] = 1800.0,
+    run: RunOption = None,
+    data_root: DataRoot = None,
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Prove an exported network spike for spike, and score it on the test split.
+
+    Example: snnkd validate --target loihi2 --samples 64
+    """
+    from .tables import validation_table
+    from .validation import agrees
+
+    chosen = _open(network or run)
+    answer = chosen.validate(target, samples=samples, time_limit=time_limit, data_root=data_root)
+    _print(answer, as_json, validation_table)
+    if not agrees(answer):
+        raise typer.Exit(1)
+
+
+@app.command()
+def energy(
+    network: Network = None,
+    target: Target = "loihi2",
+    profiles: Annotated[
+        Optional[list[str]], typer.Option("--profile", help="Hardware profile, by name or TOML file; repeatable.")
+    ] = None,
+    samples: Annotated[int, typer.Option(help="Test samples whose activity is counted; 0: all of them.")] = 0,
+    batch: Annotated[int, typer.Option(min=1, help="Second batch size on GPU and CPU.")] = 64,
+    run: RunOption = None,
+    data_root: DataRoot = None,
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Estimate spikes, latency and joules per inference, with bounds and sources.
+
+    Example: snnkd energy --profile loihi2 --profile h100
+    """
+    from .tables import energy_table
+
+    chosen = _open(network or run)
+    answer = chosen.energy(profiles or (), target=target, samples=samples, batch=batch, data_root=data_root)
+    _print(answer, as_json, energy_table)
+
+
+@app.command()
+def report(
+    network: Network = None, run: RunOption = None, as_json: Json = False, verbose: Verbose = False
+) -> None:
+    """Write one self-contained HTML page about a run.
+
+    Example: snnkd report
+    """
+    path = _open(network or run).report()
+    _print({"report": str(path)}, as_json, lambda answer: f"report: {answer['report']}")
+
+
+@app.command()
+def check(
+    file: Annotated[Optional[Path], typer.Argument(help="A NIR file.", metavar="FILE.nir")] = None,
+    model: Annotated[Optional[str], typer.Option(help="A recipe whose untrained student is checked.")] = None,
+    target: Target = "loihi2",
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Say whether a network fits a target; exit 1 with every limit that it breaks.
+
+    Example: snnkd check net.nir --target loihi2
+    """
+    from .checking import check_network
+    from .tables import check_table
+
+    answer = check_network(file, model, target)
+    _print(answer, as_json, check_table)
+    if answer["problems"]:
+        raise typer.Exit(1)
+
+
+@app.command("list")
+def list_known(
+    kind: Annotated[str, typer.Argument(help="methods, models, datasets, recipes, targets or profiles.")],
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """List what snnkd knows by name.
+
+    Example: snnkd list recipes
+    """
+    from .catalogue import catalogue
+    from .tables import catalogue_table
+
+    _print(catalogue(kind), as_json, catalogue_table)
+
+
+@app.command()
+def doctor(
+    install: Annotated[
+        Optional[str], typer.Option("--install", help="Install what is missing: lava.", metavar="lava")
+    ] = None,
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Say what is installed, and mend it.
+
+    Example: snnkd doctor --install lava
+    """
+    from dataclasses import asdict
+
+    from .doctor import diagnose, install_lava
+    from .tables import doctor_table
+
+    if install not in (None, "lava"):
+        raise InputError(f"can't install {install!r}; there is: lava")
+    if install:
+        install_lava()
+    _print({"checks": [asdict(check) for check in diagnose()]}, as_json, doctor_table)
+
+
+@data_app.command("fetch")
+def data_fetch(
+    name: Annotated[str, typer.Argument(help="A data set (see `snnkd list datasets`).")],
+    data_root: DataRoot = None,
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Fetch a data set, verify its checksums and store it.
+
+    Example: snnkd data fetch mnist
+    """
+    from .data.datasets import fetch_dataset
+    from .progress import progress
+
+    with progress(f"data set {name}", 1) as show:
+        files = fetch_dataset(name, data_root, lambda done, total, what: show(done / max(1, total), what))
+    answer = {"dataset": name, "files": [str(file) for file in files]}
+    _print(answer, as_json, lambda _: "\n".join(answer["files"]) or f"{name} needs no files")
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        print(__version__)
+    elif context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+def main() -> None:
+    """Run the command line; every failure is one line on stderr."""
+    try:
+        code = app(standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
+    except SnnkdError as error:
+        _fail(str(error), error.exit_code)
+    except TyperException as error:
+        _fail(error.format_message(), 2)  # pyright: ignore[reportAttributeAccessIssue]
+    except (KeyboardInterrupt, typer.Abort):
+        _fail("interrupted; `snnkd train --resume` continues a training run", 130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(1)
+    except Exception as error:
+        kind = type(error).__name__
+        _fail(f"this should not have happened ({kind}: {error}); -v shows where, please report it", 2)
+
+
+def _fail(message: str, code: int) -> None:
+    """Print one line on stderr and exit; -v adds the traceback."""
+    print(f"snnkd: {' '.join(message.split())}", file=sys.stderr)
+    if {"-v", "--verbose"} & set(sys.argv):
+        import traceback
+
+        traceback.print_exc()
+    sys.exit(code)
+
+
+def _open(name: str | None, **options: Any) -> Run:
+    """The run called `name` or the latest one, named on stderr."""
+    from .run import open_run
+
+    run = open_run(name, **options)
+    print(f"run: {run.folder}", file=sys.stderr)
+    return run
+
+
+def _print(answer: dict[str, Any], as_json: bool, table: Any) -> None:
+    if as_json:
+        print(json.dumps(answer, allow_nan=False))
+        return
+    from rich.console import Console
+
+    Console().print(table(answer))

@@ -1,0 +1,40 @@
+"""The methods by name; `+` joins several (`samd+nld`), and other packages add theirs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from ...models.registry import Registry
+
+if TYPE_CHECKING:
+    from .method import Method
+
+METHODS = Registry(
+    "method",
+    "snnkd.methods",
+    {
+        "ce": "snnkd.toolchain.distillation.ce:CE",
+        "kd": "snnkd.toolchain.distillation.kd:KD",
+        "nld": "snnkd.toolchain.distillation.nld:NLD",
+        "samd": "snnkd.toolchain.distillation.samd:SAMD",
+    },
+)
+
+
+def build_method(name: str, parameters: Mapping[str, Mapping[str, Any]]) -> Method:
+    """The method called `name`, each part with its own table of hyper-parameters.
+
+    Raises:
+        InputError: unknown method.
+        pydantic.ValidationError: a hyper-parameter is unknown or out of range.
+    """
+    from .method import Joined
+
+    parts = tuple(METHODS.load(part)(**parameters.get(part, {})) for part in part_names(name))
+    return parts[0] if len(parts) == 1 else Joined(parts)
+
+
+def part_names(name: str) -> list[str]:
+    """The methods joined in `name`."""
+    return [part.strip() for part in name.split("+")]

@@ -1,0 +1,193 @@
+"""Energy and time of an inference on a neuromorphic chip: operations × cost of each, and static power × time.
+
+    E_dynamic = Σ operations × energy
+    E_static  = (p_static + p_embedded)·chips·t
+    t         = Σ_steps ( max_cores( t_synop·events + t_neuron_update·passes·neurons ) + t_barrier ) + t_io
+                (a chip that runs in real time: steps·t_step + t_io)
+
+A synaptic operation's energy already includes its memory. Each synapse layer works one step after the one
+before it, so a network of L synapse layers has two modes:
+
+- single-shot: a sample alone takes T + L steps; all of them update every neuron and draw static power;
+- streaming: sample follows sample, each pays T steps, and its answer comes after T + L.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from ...export.graph import Graph
+from ...hardware_profiles import Profile
+from ...hardware_profiles.quantities import STEP_TIME_PARTS
+from .activity import BINARY_PAYLOAD, LayerActivity, NetworkActivity
+from .figures import Figures
+from .placement import CoreLoad, CoreMap, core_load, spread_over_cores
+
+Mode = Literal["single-shot", "streaming"]
+MODES: tuple[Mode, ...] = ("single-shot", "streaming")
+
+ENERGY_TERMS: dict[str, tuple[str, ...]] = {
+    "synaptic operations": ("e_synop",),
+    "graded synaptic operations": ("e_graded_synop",),
+    "neuron updates": ("e_neuron_update", "neuron_passes"),
+    "spikes": ("e_spike",),
+    "messages": ("e_message",),
+    "message hops": ("e_hop", "hops_per_message"),
+}
+"""Each term's constants; their product is what one operation costs. Without them the term has no price."""
+
+
+@dataclass(frozen=True)
+class ChipWork:
+    """A network on a chip, and what the average inference has it do.
+
+    Attributes:
+        pipeline: L, the synapse layers along the longest path.
+        depths: of each population, in synapse layers.
+        chips: how many the network takes.
+    """
+
+    activity: NetworkActivity
+    load: CoreLoad
+    depths: Mapping[str, int]
+    chips: int
+
+    @property
+    def pipeline(self) -> int:
+        return max(self.depths.values())
+
+    def steps(self, mode: Mode) -> int:
+        """The steps that an inference occupies the chip for."""
+        return self.activity.timesteps + (self.pipeline if mode == "single-shot" else 0)
+
+    def operations(self, layer: LayerActivity, mode: Mode) -> dict[str, float]:
+        """How often a layer does what each energy term prices."""
+        messages = self.load.messages.get(layer.name, 0.0)
+        return {
+            "synaptic operations": layer.synops.mean,
+            "graded synaptic operations": layer.graded_synops.mean,
+            "neuron updates": layer.neurons * self.steps(mode),
+            "spikes": layer.spikes.mean,
+            "messages": messages,
+            "message hops": messages,
+        }
+
+    @property
+    def terms(self) -> list[str]:
+        """The energy terms of which the network has any operations."""
+        done = [self.operations(layer, "streaming") for layer in self.activity.layers]
+        return [term for term in ENERGY_TERMS if any(operations[term] for operations in done)]
+
+
+def chip_work(
+    graph: Graph, activity: NetworkActivity, profile: Profile, core_map: CoreMap | None = None
+) -> ChipWork:
+    """Place a network on a profile's chip: by `core_map`, or on the fewest cores that hold its neurons.
+
+    Raises:
+        InputError: the core map doesn't fit the network.
+    """
+    limits = profile.limits
+    assert limits and limits.neurons_per_core and limits.cores_per_chip, "the schema asks a chip for these"
+    load = core_load(graph, activity, core_map or spread_over_cores(graph, limits.neurons_per_core))
+    depths = {population.name: population.depth for population in graph.populations}
+    return ChipWork(activity, load, depths, chips=-(-load.cores // limits.cores_per_chip))
+
+
+def chip_figures(work: ChipWork, constants: Mapping[str, float], mode: Mode) -> Figures:
+    """What an inference costs in `mode`, with `constants` in SI units (one corner of a profile)."""
+    price = {
+        term: float(np.prod([constants[name] for name in ENERGY_TERMS[term]]))
+        for term in work.terms
+        if _is_priced(term, constants)
+    }
+    by_layer = {
+        layer.name: {term: price[term] * work.operations(layer, mode)[term] for term in price}
+        for layer in work.activity.layers
+    }
+    dynamic = {term: sum(layer[term] for layer in by_layer.values()) for term in price}
+    if "e_io" in constants:
+        dynamic["input and output"] = constants["e_io"]
+    stepping, io = _stepping_time(work, constants, mode), constants.get("t_io", 0.0)
+    static = {
+        label: constants[name] * work.chips * (stepping + io)
+        for name, label in (("p_static", "static"), ("p_embedded", "embedded processors"))
+        if name in constants
+    }
+    answer_after = work.steps("single-shot") / work.steps(mode)
+    return Figures(
+        dynamic_terms=dynamic,
+        static_terms=static,
+        layers={name: sum(terms.values()) for name, terms in by_layer.items()},
+        occupied_s=stepping + io,
+        latency_s=stepping * answer_after + io,
+    )
+
+
+def constants_used(work: ChipWork, profile: Profile) -> list[str]:
+    """The constants that the figures of this network rest on."""
+    unused = {name for term in ENERGY_TERMS.keys() - set(work.terms) for name in ENERGY_TERMS[term]}
+    unused |= {"t_barrier", "t_barrier_multichip"} - {_barrier(work, profile.constants)}
+    if "t_step" in profile.constants:
+        unused |= set(STEP_TIME_PARTS)
+    return [name for name in profile.constants if name not in unused]
+
+
+def unknown_costs(work: ChipWork, profile: Profile) -> list[str]:
+    """What the figures leave out since no source gives it: then they are lower bounds."""
+    unknown = [f"energy of {term}" for term in work.terms if not _is_priced(term, profile.constants)]
+    unknown += [
+        f"{what} of host input and output"
+        for what, name in (("energy", "e_io"), ("time", "t_io"))
+        if name not in profile.constants
+    ]
+    if work.chips > 1 and _barrier(work, profile.constants) == "t_barrier":
+        unknown.append("time of a barrier over several chips")
+    return [*unknown, *profile.unknown]
+
+
+def notes(work: ChipWork, profile: Profile) -> list[str]:
+    """What a reader of the figures should know about how they came about."""
+    binary = profile.limits is not None and profile.limits.payload_bits == BINARY_PAYLOAD
+    if binary and "graded synaptic operations" in work.terms:
+        return [f"{profile.name} takes binary spikes only: graded input is priced as e_graded_synop explains"]
+    return []
+
+
+def _is_priced(term: str, constants: Mapping[str, object]) -> bool:
+    return all(name in constants for name in ENERGY_TERMS[term])
+
+
+def _barrier(work: ChipWork, constants: Mapping[str, object]) -> str:
+    several = work.chips > 1 and "t_barrier_multichip" in constants
+    return "t_barrier_multichip" if several else "t_barrier"
+
+
+def _stepping_time(work: ChipWork, constants: Mapping[str, float], mode: Mode) -> float:
+    """The time that an inference's steps take: in each, the busiest core, then the barrier."""
+    steps = work.steps(mode)
+    if "t_step" in constants:
+        return steps * constants["t_step"]
+    updating = constants["t_neuron_update"] * constants.get("neuron_passes", 1.0) * work.load.neurons
+    busiest = (constants["t_synop"] * _events_by_step(work, mode) + updating).max(axis=1)
+    return float(busiest.sum()) + steps * constants[_barrier(work, constants)]
+
+
+def _events_by_step(work: ChipWork, mode: Mode) -> np.ndarray:
+    """The events that reach each core at each of the chip's steps, float64 (steps, cores).
+
+    A population of depth d does step k of a sample at step k + d. While streaming, the last steps of a sample
+    fall together with the first of the next, of which the average inference is taken as an example.
+    """
+    shifted = []
+    for name, events in work.load.events.items():
+        depth = work.depths[name]
+        if mode == "streaming":
+            shifted.append(np.roll(events, depth, axis=0))
+        else:
+            shifted.append(np.pad(events, ((depth, work.pipeline - depth), (0, 0))))
+    return np.sum(shifted, axis=0)

@@ -1,0 +1,77 @@
+"""The `export` stage: quantise a run's network for a target, and write what the target runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from .. import Refusal
+from ..export.files import write_json
+from ..export.graph import Graph
+from ..export.nir import to_nir, write_nir
+from ..export.target import Problem, get_target
+from .progress import progress
+from .quantization.quantize import quantize
+from .run import Run
+
+
+def export_run(
+    run: Run, target: str = "loihi2", bits: int | None = None, data_root: Path | None = None
+) -> dict[str, Any]:
+    """Write `<run>/<target>/`: the integer network as NIR, the target's own files, a manifest.
+
+    Args:
+        bits: of a weight; None: as the recipe says (8 for a NIR file).
+        data_root: where data sets are kept; None: the default.
+
+    Returns:
+        The answer of `snnkd export --json`.
+
+    Raises:
+        Refusal: the network can't be expressed on the target, with every limit that it breaks.
+        InputError: the run or the target can't be used.
+    """
+    room = get_target(target)
+    graph = run.float_graph()
+    refuse(room.check(graph), target)
+    with progress(f"export to {target}", 2) as report:
+        integers, ranges = _integers(run, graph, room.constraints, bits, data_root)
+        report(1, "quantised")
+        refuse(room.check(integers), target)
+        write_nir(run.integer_file(target), to_nir(integers))
+        manifest = room.export(integers, run.target_folder(target))
+        report(2)
+    answer = {
+        "run": str(run.folder),
+        "target": target,
+        "bits": manifest.bits,
+        "files": ["network.nir", *manifest.files],
+        "cores": manifest.cores,
+        "layers": [{**layer, **ranges.get(layer["name"], {})} for layer in manifest.layers],
+        "problems": manifest.problems,
+    }
+    write_json(run.target_folder(target) / "export.json", answer)
+    return answer
+
+
+def refuse(problems: list[Problem], target: str) -> None:
+    """Raise a Refusal that names every problem, if there is one."""
+    if problems:
+        raise Refusal(f"the network doesn't fit {target}: {'; '.join(map(str, problems))}")
+
+
+def _integers(
+    run: Run, graph: Graph, constraints: Any, bits: int | None, data_root: Path | None
+) -> tuple[Graph, dict[str, Any]]:
+    """The integer network and each layer's report; a network that already is one passes through."""
+    if graph.is_integer:
+        return graph, {}
+    default_bits = 8 if run.from_nir else run.recipe.quantization.bits
+    quantized = quantize(
+        graph,
+        constraints,
+        graph.timesteps or 1,
+        bits or default_bits,
+        run.samples(data_root).calibration,
+    )
+    return quantized.graph, {layer.name: layer.summary() for layer in quantized.layers}

@@ -1,0 +1,215 @@
+"""The training loop, for teachers and students alike: epochs, cosine schedule, model selection, resumable state.
+
+Nothing random outlives an epoch: batch order, augmentation and noise are seeded by (seed, role, epoch), so a
+run that was killed continues from its last finished epoch to the very same weights.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from .. import InputError
+from . import checkpoint
+from .recipe import NetworkSection
+
+TAP_NORM_EVERY = 8
+"""Batches between two measurements of each loss term's gradient at the tap (an extra backward pass of the head)."""
+
+Row = dict[str, Any]
+
+
+class Step(NamedTuple):
+    """One batch's outcome: weighted loss terms, logits (B, K), and the feature whose gradient is watched."""
+
+    terms: dict[str, Tensor]
+    logits: Tensor
+    tap: Tensor | None = None
+
+
+class Task(Protocol):
+    """What is trained.
+
+    Attributes:
+        role: "teacher" or "student".
+        model: the network that is kept.
+        helpers: modules that are trained beside it and dropped, or None.
+    """
+
+    role: str
+    model: nn.Module
+    helpers: nn.Module | None
+
+    def step(self, images: Tensor, labels: Tensor) -> Step: ...
+
+    def evaluate(self) -> dict[str, float]:
+        """Validation metrics; `validation_accuracy` selects the model."""
+        ...
+
+    def on_epoch_end(self, validation: dict[str, float]) -> None: ...
+
+
+@dataclass
+class _State:
+    epoch: int
+    best: dict[str, Tensor]
+    best_accuracy: float
+    rows: list[Row]
+
+
+def fit(
+    task: Task,
+    section: NetworkSection,
+    batches: Callable[[int], Iterator[tuple[Tensor, Tensor]]],
+    batches_per_epoch: int,
+    seed: int,
+    fabric: Fabric,
+    state_path: Path,
+    on_epoch: Callable[[list[Row]], None],
+) -> list[Row]:
+    """Train `task.model` and leave the weights of its best validation epoch in it.
+
+    Args:
+        batches: gives an epoch's batches (float images, int64 labels) for a batch seed.
+        state_path: where the state after each epoch is kept; training continues from it.
+        on_epoch: called with all rows so far after each epoch, and once at the start.
+
+    Returns:
+        One row of metrics per epoch.
+
+    Raises:
+        InputError: the loss is no longer a number.
+    """
+    trained = nn.ModuleList([task.model, *([task.helpers] if task.helpers else [])])
+    fabric.to_device(trained)
+    raw_optimizer = _optimizer(section, trained)
+    wrapped = fabric.setup_optimizers(raw_optimizer)
+    state = _restore(state_path, trained, raw_optimizer)
+    on_epoch(state.rows)
+    total_steps = section.epochs * batches_per_epoch
+    for epoch in range(state.epoch, section.epochs):
+        started = time.monotonic()
+        torch.manual_seed(derived_seed(seed, task.role, epoch))
+        meter = _Meter()
+        task.model.train()
+        for index, (images, labels) in enumerate(batches(derived_seed(seed, f"{task.role} batches", epoch))):
+            rate = _cosine(section.learning_rate, (epoch * batches_per_epoch + index) / total_steps)
+            for group in raw_optimizer.param_groups:
+                group["lr"] = rate
+            images, labels = fabric.to_device((images, labels))
+            raw_optimizer.zero_grad(set_to_none=True)
+            with fabric.autocast():
+                step = task.step(images, labels)
+                loss = torch.stack([term.float() for term in step.terms.values()]).sum()
+            if index % TAP_NORM_EVERY == 0 and step.tap is not None:
+                meter.add_norms(step.terms, step.tap)
+            fabric.backward(loss)
+            wrapped.step()
+            meter.add(step, labels)
+        row = {"role": task.role, "epoch": epoch + 1, **meter.summary()}
+        if not math.isfinite(row["loss"]):
+            raise InputError(
+                f"the {task.role}'s loss became {row['loss']} in epoch {epoch + 1}; lower "
+                f"{task.role}.learning_rate (now {section.learning_rate}) or the methods' weights"
+            )
+        task.model.eval()
+        validation = task.evaluate()
+        task.on_epoch_end(validation)
+        state.rows.append({**row, **validation, "seconds": time.monotonic() - started})
+        if validation["validation_accuracy"] > state.best_accuracy:
+            state.best_accuracy = validation["validation_accuracy"]
+            state.best = {name: value.clone() for name, value in task.model.state_dict().items()}
+        state.epoch = epoch + 1
+        _save(state_path, state, trained, raw_optimizer)
+        on_epoch(state.rows)
+    task.model.load_state_dict(state.best)
+    task.model.eval()
+    return state.rows
+
+
+def derived_seed(seed: int, *parts: object) -> int:
+    """A 63-bit seed for one purpose, independent of those for others."""
+    text = "/".join(str(part) for part in (seed, *parts))
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+def _cosine(base: float, progress: float) -> float:
+    return base * (1 + math.cos(math.pi * progress)) / 2
+
+
+def _optimizer(section: NetworkSection, trained: nn.Module) -> torch.optim.Optimizer:
+    if section.optimizer == "sgd":
+        return torch.optim.SGD(
+            trained.parameters(),
+            lr=section.learning_rate,
+            momentum=section.momentum,
+            weight_decay=section.weight_decay,
+        )
+    return torch.optim.AdamW(trained.parameters(), lr=section.learning_rate, weight_decay=section.weight_decay)
+
+
+def _save(path: Path, state: _State, trained: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    tensors = {
+        **checkpoint.with_prefix("model", trained.state_dict()),
+        **checkpoint.with_prefix("best", state.best),
+        **checkpoint.with_prefix("optimizer", checkpoint.optimizer_tensors(optimizer)),
+    }
+    facts = {"epoch": state.epoch, "best_accuracy": state.best_accuracy, "rows": state.rows}
+    checkpoint.save_tensors(path, tensors, facts)
+
+
+def _restore(path: Path, trained: nn.Module, optimizer: torch.optim.Optimizer) -> _State:
+    if not path.exists():
+        return _State(epoch=0, best={}, best_accuracy=-1.0, rows=[])
+    tensors, facts = checkpoint.load_tensors(path)
+    try:
+        trained.load_state_dict(checkpoint.without_prefix("model", tensors))
+    except RuntimeError as error:
+        raise InputError(f"training state {path} is of another network; start a new run") from error
+    checkpoint.restore_optimizer(optimizer, checkpoint.without_prefix("optimizer", tensors))
+    return _State(
+        facts["epoch"], checkpoint.without_prefix("best", tensors), facts["best_accuracy"], facts["rows"]
+    )
+
+
+class _Meter:
+    """Means over an epoch: loss, each term, each term's gradient norm at the tap, accuracy, spike rate."""
+
+    def __init__(self) -> None:
+        self.samples = 0
+        self.correct = 0
+        self.sums: defaultdict[str, float] = defaultdict(float)
+        self.norms: defaultdict[str, list[float]] = defaultdict(list)
+
+    def add(self, step: Step, labels: Tensor) -> None:
+        count = len(labels)
+        self.samples += count
+        self.correct += int((step.logits.argmax(1) == labels).sum())
+        for name, term in step.terms.items():
+            self.sums[name] += float(term.detach()) * count
+
+    def add_norms(self, terms: dict[str, Tensor], tap: Tensor) -> None:
+        for name, term in terms.items():
+            (gradient,) = torch.autograd.grad(term, tap, retain_graph=True, allow_unused=True)
+            self.norms[name].append(0.0 if gradient is None else float(gradient.norm()))
+
+    def summary(self) -> Row:
+        terms = {name: value / self.samples for name, value in self.sums.items()}
+        row: Row = {
+            "loss": sum(terms.values()),
+            "terms": terms,
+            "train_accuracy": self.correct / self.samples,
+        }
+        if self.norms:
+            row["tap_gradient_norms"] = {name: sum(v) / len(v) for name, v in self.norms.items()}
+        return row

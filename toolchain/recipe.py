@@ -1,0 +1,203 @@
+"""What a run is asked to do: a TOML file, validated, with every default filled in.
+
+A recipe names a data set, a student, its teacher and a distillation method. Sections of a model
+(`options`) and of a method (`methods.samd`) are validated by the model or method itself.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Iterable
+from dataclasses import asdict
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt, ValidationError
+
+from .. import InputError
+from ..models.registry import suggestion
+from .data.augmentation import Augmentation
+
+DEFAULT_RECIPE = "digits"
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class DataSection(_Section):
+    """Which samples go where. `split_seed` fixes the splits, whatever the training seed."""
+
+    split_seed: int = Field(0, ge=0)
+
+
+class NeuronSection(_Section):
+    """The neuron's constants: `decay` a and `threshold` θ of v[t] = a·v[t−1] + x[t]; spike if v > θ."""
+
+    decay: float = Field(0.5, ge=0, le=1)
+    threshold: PositiveFloat = 1.0
+
+
+class NetworkSection(_Section):
+    """A network and how it is trained; the learning rate falls to zero along a cosine."""
+
+    model: str = "conv"
+    options: dict[str, Any] = {}
+    epochs: PositiveInt = 30
+    batch_size: PositiveInt = 64
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    learning_rate: PositiveFloat = 2e-3
+    weight_decay: NonNegativeFloat = 1e-4
+    momentum: float = Field(0.9, ge=0, lt=1)
+
+
+class QuantizationSection(_Section):
+    """Bits of a weight, and how many validation samples refine the scales."""
+
+    bits: int = Field(8, ge=2, le=8)
+    calibration_samples: PositiveInt = 256
+
+
+class Recipe(_Section):
+    """A whole recipe.
+
+    Attributes:
+        name: what the run's folder is called after.
+        seed: of weights, batch order, augmentation and noise.
+        timesteps: T, steps per sample.
+        method: distillation method, several joined with `+`.
+        methods: hyper-parameters of each method by its name.
+    """
+
+    name: str = Field(DEFAULT_RECIPE, pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")
+    dataset: str = "digits"
+    seed: int = Field(0, ge=0, lt=2**31)
+    timesteps: int = Field(4, ge=1, le=1000)
+    method: str = "samd+nld"
+    methods: dict[str, dict[str, Any]] = {}
+    precision: Literal["auto", "32", "bf16", "16"] = "auto"
+    data: DataSection = DataSection()
+    neuron: NeuronSection = NeuronSection()
+    augmentation: Augmentation = Augmentation()
+    student: NetworkSection = NetworkSection()
+    teacher: NetworkSection = NetworkSection()
+    quantization: QuantizationSection = QuantizationSection()
+
+
+def load_recipe(source: str | Path = DEFAULT_RECIPE, overrides: Iterable[str] = ()) -> Recipe:
+    """The recipe called `source` (one that ships with snnkd, or a TOML file), changed by `key.path=value` overrides.
+
+    Raises:
+        InputError: no such recipe, broken TOML, unknown key (the nearest is named), value out of range.
+    """
+    path = Path(source)
+    if path.suffix == ".toml" or path.exists():
+        text, origin = _read(path), str(path)
+    elif str(source) in recipe_names():
+        text = resources.files("snnkd.toolchain.recipes").joinpath(f"{source}.toml").read_text()
+        origin = f"recipe {source!r}"
+    else:
+        raise InputError(f"there is no recipe {str(source)!r}; {suggestion(str(source), recipe_names())}")
+    values = _parse(text, origin)
+    for override in overrides:
+        _apply(values, override)
+    return validate(values, origin)
+
+
+def validate(values: dict[str, Any], origin: str) -> Recipe:
+    """`values` as a recipe, the model's and the methods' own sections checked and filled in too.
+
+    Raises:
+        InputError: as `load_recipe`.
+    """
+    from ..models.family import MODELS
+    from .distillation.registry import METHODS, build_method, part_names
+
+    try:
+        recipe = Recipe.model_validate(values)
+    except ValidationError as error:
+        raise InputError(f"{origin}: {_explain(error, Recipe)}") from None
+    networks = {}
+    for role in ("student", "teacher"):
+        section: NetworkSection = getattr(recipe, role)
+        options = MODELS.load(section.model).options
+        try:
+            resolved = options.model_validate(section.options).model_dump(mode="json")
+        except ValidationError as error:
+            raise InputError(f"{origin}: {_explain(error, options, f'{role}.options')}") from None
+        networks[role] = section.model_copy(update={"options": resolved})
+    methods = {}
+    for part in (*part_names(recipe.method), *recipe.methods):
+        try:
+            methods[part] = asdict(build_method(part, recipe.methods))  # pyright: ignore[reportArgumentType]
+        except ValidationError as error:
+            raise InputError(f"{origin}: {_explain(error, METHODS.load(part), f'methods.{part}')}") from None
+    return recipe.model_copy(update={**networks, "methods": methods})
+
+
+def recipe_names() -> list[str]:
+    """The recipes that ship with snnkd."""
+    folder = resources.files("snnkd.toolchain.recipes")
+    return sorted(entry.name[:-5] for entry in folder.iterdir() if entry.name.endswith(".toml"))
+
+
+def dump(recipe: Recipe) -> str:
+    """`recipe` as TOML, every default written out."""
+    return tomli_w.dumps(recipe.model_dump(mode="json"))
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not UTF-8 text"
+        raise InputError(f"can't read recipe {path}: {reason}") from error
+
+
+def _parse(text: str, origin: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"{origin} is not valid TOML: {error}") from error
+
+
+def _apply(values: dict[str, Any], override: str) -> None:
+    """Set one `key.path=value` in `values`; the value is TOML, or else a string."""
+    key, equals, text = override.partition("=")
+    if not equals or not key.strip():
+        raise InputError(f"can't apply {override!r}; write it as key=value, for example student.epochs=5")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    *sections, last = key.strip().split(".")
+    for section in sections:
+        values = values.setdefault(section, {})
+        if not isinstance(values, dict):
+            raise InputError(f"can't apply {override!r}: {section!r} is a value, not a section")
+    values[last] = value
+
+
+def _explain(error: ValidationError, model: type[Any], prefix: str = "") -> str:
+    """The first fault of `error` in one line; for an unknown key, the nearest valid one."""
+    fault = error.errors()[0]
+    location = [str(part) for part in fault["loc"]]
+    where = ".".join(([prefix] if prefix else []) + location)
+    if fault["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        known = _keys(model, location[:-1])
+        near = difflib.get_close_matches(location[-1], known, n=1, cutoff=0.4)
+        hint = f"did you mean {near[0]!r}?" if near else f"valid keys are: {', '.join(known)}"
+        return f"unknown key {where!r}; {hint}"
+    message = fault["msg"].removeprefix("Value error, ").replace("Input should be", "should be")
+    return f"{where or 'recipe'}: {message}, found {fault['input']!r}" if location else f"{where}: {message}"
+
+
+def _keys(model: type[Any], location: list[str]) -> list[str]:
+    """The valid keys at `location` below a pydantic model or dataclass."""
+    for name in location:
+        model = model.model_fields[name].annotation
+    fields = getattr(model, "model_fields", None) or model.__pydantic_fields__
+    return sorted(fields)

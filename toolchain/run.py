@@ -1,0 +1,220 @@
+"""A run's folder: what each stage reads and writes, and the stages as methods.
+
+| stage | writes |
+|---|---|
+| train | recipe.toml, teacher.safetensors, student.safetensors, metrics.jsonl, train.json, resume/ |
+| lower | student.nir |
+| quantise, export | <target>/network.nir, the target's files, <target>/export.json |
+| validate | <target>/validation.json |
+| energy | energy.json, energy.csv |
+| report | report.html |
+
+A NIR file can take the place of the trained student: `open_run("net.nir", inputs=…)` makes a folder that holds
+a copy of it and the samples to use in place of a data set.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .. import InputError
+from ..export.files import read_json
+
+if TYPE_CHECKING:
+    from ..export.graph import Graph
+    from .samples import Samples
+    from .recipe import Recipe
+
+RUNS = Path("runs")
+"""Where runs are kept, below the current folder."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run, known by its folder."""
+
+    folder: Path
+
+    @property
+    def recipe_file(self) -> Path:
+        return self.folder / "recipe.toml"
+
+    @property
+    def student_file(self) -> Path:
+        return self.folder / "student.safetensors"
+
+    @property
+    def teacher_file(self) -> Path:
+        return self.folder / "teacher.safetensors"
+
+    @property
+    def metrics_file(self) -> Path:
+        return self.folder / "metrics.jsonl"
+
+    @property
+    def summary_file(self) -> Path:
+        """The `train` stage's answer."""
+        return self.folder / "train.json"
+
+    @property
+    def network_file(self) -> Path:
+        """The float NIR that everything after training starts from."""
+        return self.folder / "student.nir"
+
+    @property
+    def samples_file(self) -> Path:
+        """Samples that stand in for a data set, where the run began with a NIR file."""
+        return self.folder / "samples.npz"
+
+    def target_folder(self, target: str) -> Path:
+        return self.folder / target
+
+    def integer_file(self, target: str) -> Path:
+        """The integer NIR for `target`."""
+        return self.target_folder(target) / "network.nir"
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether training finished."""
+        return self.summary_file.exists() and self.network_file.exists()
+
+    @property
+    def from_nir(self) -> bool:
+        """Whether the run began with a NIR file and not with a recipe."""
+        return self.samples_file.exists()
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        """The resolved recipe.
+
+        Raises:
+            InputError: the file is missing or was damaged.
+        """
+        from .recipe import validate
+
+        try:
+            values = tomllib.loads(self.recipe_file.read_text())
+        except OSError as error:
+            raise InputError(
+                f"{self.folder} is not a run: {self.recipe_file.name} is missing; `snnkd train` makes one"
+            ) from error
+        except ValueError as error:
+            raise InputError(f"{self.recipe_file} is damaged ({error}); restore it or train again") from error
+        return validate(values, str(self.recipe_file))
+
+    def float_graph(self) -> Graph:
+        """The lowered float network."""
+        if not self.network_file.exists():
+            raise InputError(f"{self.folder} has no trained student yet; finish it with `snnkd train --resume`")
+        return _lowered(self.network_file)
+
+    def integer_graph(self, target: str) -> Graph:
+        """The integer network made for `target`."""
+        if not self.integer_file(target).exists():
+            raise InputError(f"{self.folder} is not exported to {target} yet; run `snnkd export --target {target}`")
+        return _lowered(self.integer_file(target))
+
+    def samples(self, data_root: Path | None = None) -> Samples:
+        """What the run is calibrated and judged on: the data set's splits, or the samples given with a NIR file."""
+        from .samples import load_samples
+
+        return load_samples(self, data_root)
+
+    def summary(self) -> dict[str, Any]:
+        """What training found."""
+        return read_json(self.summary_file)
+
+    def export(self, target: str = "loihi2", **options: Any) -> dict[str, Any]:
+        """Quantise for `target` and write its files; the answer is `snnkd export --json`'s."""
+        from .exporting import export_run
+
+        return export_run(self, target, **options)
+
+    def validate(self, target: str = "loihi2", **options: Any) -> dict[str, Any]:
+        """Compare float, integer and target; the answer is `snnkd validate --json`'s."""
+        from .validation import validate_run
+
+        return validate_run(self, target, **options)
+
+    def energy(self, profiles: Sequence[str] = (), **options: Any) -> dict[str, Any]:
+        """Estimate energy and latency per inference; the answer is `snnkd energy --json`'s."""
+        from .energy.stage import energy_of_run
+
+        return energy_of_run(self, profiles, **options)
+
+    def report(self) -> Path:
+        """Write one self-contained HTML page and return where it is."""
+        from .report.page import write_report
+
+        return write_report(self)
+
+
+def _lowered(path: Path) -> Graph:
+    from ..export.lowering import lower
+    from ..export.nir import read_nir
+
+    return lower(read_nir(path))
+
+
+def open_run(source: str | Path | None = None, **options: Any) -> Run:
+    """The run in a folder, the latest run (None), or a new run around a NIR file.
+
+    Args:
+        options: for a NIR file, what `foreign.run_from_nir` takes (inputs, labels, timesteps, seed).
+
+    Raises:
+        InputError: there is no such run, or the NIR file can't be used.
+    """
+    if source is None:
+        return latest_run()
+    path = Path(source)
+    if path.is_file():
+        from .foreign import run_from_nir
+
+        return run_from_nir(path, **options)
+    if not path.is_dir() and (RUNS / path).is_dir():
+        path = RUNS / path
+    if not path.is_dir():
+        raise InputError(f"there is no run {path}; {_known_runs()}")
+    if not (path / "recipe.toml").exists() and not (path / "samples.npz").exists():
+        raise InputError(f"{path} is not a run (no recipe.toml in it); {_known_runs()}")
+    return Run(path)
+
+
+def latest_run() -> Run:
+    """The run that was begun last.
+
+    Raises:
+        InputError: there is none.
+    """
+    begun = [path for path in RUNS.glob("*/recipe.toml")] + [path for path in RUNS.glob("*/samples.npz")]
+    if not begun:
+        raise InputError(f"there is no run in {RUNS}/; begin with `snnkd train`, or name one with --run")
+    return Run(max(begun, key=lambda path: path.stat().st_mtime).parent)
+
+
+def new_run_folder(name: str) -> Path:
+    """A fresh folder below `runs/`: name-1, name-2, …"""
+    number = 1
+    while True:
+        folder = RUNS / f"{name}-{number}"
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            if not folder.is_dir():
+                raise InputError(f"{folder} is in the way; move it, or choose a folder with --run") from None
+            number += 1
+        except OSError as error:
+            raise InputError(f"can't make {folder}: {error.strerror}; choose a folder with --run") from error
+        else:
+            return folder
+
+
+def _known_runs() -> str:
+    names = sorted(path.parent.name for path in RUNS.glob("*/recipe.toml"))
+    return f"there are: {', '.join(names)}" if names else "begin with `snnkd train`"

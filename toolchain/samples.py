@@ -1,0 +1,63 @@
+"""The samples that a run is calibrated and judged on: its data set's splits, or arrays given with a NIR file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from .. import InputError
+from .run import Run
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Integer inputs, static (N, *shape) or event frames (N, T, *shape).
+
+    Attributes:
+        calibration: what scales are refined on; never the test split.
+        inputs: what a network is judged on.
+        labels: int64 (N,), or None where nobody knows them.
+    """
+
+    calibration: np.ndarray
+    inputs: np.ndarray
+    labels: np.ndarray | None
+
+
+def load_samples(run: Run, data_root: Path | None = None) -> Samples:
+    """The samples of `run`.
+
+    Raises:
+        InputError: the data set or the samples file can't be read.
+    """
+    if run.from_nir:
+        return _given_samples(run)
+    from .data.datasets import load_dataset
+
+    recipe = run.recipe
+    data = load_dataset(recipe.dataset, data_root, recipe.data.split_seed)
+    calibration = data.validation.inputs[: recipe.quantization.calibration_samples]
+    return Samples(calibration.numpy(), data.test.inputs.numpy(), data.test.labels.numpy())
+
+
+def _given_samples(run: Run) -> Samples:
+    try:
+        with np.load(run.samples_file, allow_pickle=False) as file:
+            inputs = file["inputs"]
+            labels = file["labels"] if "labels" in file else None
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"{run.samples_file} is damaged ({error}); open the NIR file again") from error
+    return Samples(inputs, inputs, labels)
+
+
+def choose(inputs: np.ndarray, count: int) -> np.ndarray:
+    """Indices of `count` samples spread evenly over `inputs`, or of all where there are fewer.
+
+    Raises:
+        InputError: `count` isn't positive.
+    """
+    if count < 1:
+        raise InputError(f"the number of samples must be at least 1, found {count}")
+    return np.unique(np.linspace(0, len(inputs) - 1, min(count, len(inputs))).round().astype(np.int64))

@@ -1,0 +1,65 @@
+"""How far a network can drive its registers, whatever it is shown: the proof behind "exact" and "proven".
+
+Bounds are magnitudes in arrays (C, M): C output channels (a dense population has one per neuron) of M
+neurons each, or M = 1 where a channel's neurons share one value. A convolution's bound is that of a neuron
+whose kernel lies wholly inside the map; at the border it can only be smaller.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ...export.graph import Graph, Population, Synapse
+
+
+def payloads(graph: Graph) -> dict[str, int]:
+    """The largest payload of every source: an input's `payload_max`, and 1 for a population's spike."""
+    return dict.fromkeys((p.name for p in graph.populations), 1) | {
+        port.name: port.payload_max for port in graph.inputs
+    }
+
+
+def by_channel(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """`array`, broadcastable to a population's `shape`, as (C, M)."""
+    return np.broadcast_to(array, shape).reshape(shape[0], -1)
+
+
+def fan_in(synapse: Synapse) -> int:
+    """Synapses of one path into one neuron, the kernel lying inside the map."""
+    return 1 if synapse.kind == "identity" else int(np.prod(synapse.weight.shape[1:]))
+
+
+def path_drive(synapse: Synapse, payload: int) -> tuple[np.ndarray, np.ndarray]:
+    """One path's largest excitation and inhibition of one step, each (C, M).
+
+    All excitatory sources at their largest payload and all inhibitory ones silent, or the reverse.
+    """
+    weight = payload * np.asarray(synapse.weight, np.float64)
+    if synapse.kind == "identity":
+        rows = by_channel(weight, synapse.shape)[..., None]
+    else:
+        rows = weight.reshape(synapse.shape[0], -1, fan_in(synapse))
+    return np.maximum(rows, 0).sum(axis=-1), np.maximum(-rows, 0).sum(axis=-1)
+
+
+def drive(population: Population, payload: dict[str, int]) -> tuple[np.ndarray, np.ndarray]:
+    """A⁺ and A⁻, the largest excitation and inhibition of one step over all paths, each (C, M)."""
+    paths = [path_drive(synapse, payload[synapse.source]) for synapse in population.synapses]
+    return sum(up for up, _ in paths), sum(down for _, down in paths)  # pyright: ignore[reportReturnType]
+
+
+def membrane_reach(
+    population: Population, excitation: np.ndarray, inhibition: np.ndarray, timesteps: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """How far v can go up and down within T steps, before a reset, each (C, M).
+
+    Up: a potential that has just missed its threshold θ, decayed, plus the largest input: A⁺ + a·θ. Down: the
+    largest inhibition at every step: A⁻·(1 + a + … + a^(T−1)). A bias counts on the side of its sign.
+    """
+    assert population.neuron is not None
+    decay = population.neuron.decay
+    bias = by_channel(population.bias, population.shape)
+    threshold = by_channel(population.neuron.threshold, population.shape)
+    upward = excitation + np.maximum(bias, 0) + decay * np.maximum(threshold, 0)
+    downward = (inhibition + np.maximum(-bias, 0)) * sum(decay**step for step in range(timesteps))
+    return upward, downward

@@ -1,0 +1,362 @@
+"""The `train` stage: a teacher, then a spiking student distilled from it, then the student's lowered network.
+
+Every epoch leaves a resumable state behind; `train(…, resume=run)` continues a killed run to the same weights.
+The validation split selects the model; the test split is looked at once, at the end.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .. import InputError, Refusal
+from ..export.files import write_json, write_text
+from ..export.nir import to_nir, write_nir
+from ..export.student import deployability_problems, student_to_graph
+from ..models.contract import StudentOutput, TaskShape, TeacherOutput
+from ..models.family import MODELS
+from ..models.neurons import LIF
+from . import checkpoint
+from .data.batches import batches
+from .data.datasets import DataSet, Split, load_dataset
+from .distillation.maps import map_agreement, student_map, teacher_map
+from .distillation.method import Batch, Method
+from .distillation.registry import build_method
+from .fitting import Row, Step, derived_seed, fit
+from .progress import progress
+from .recipe import NetworkSection, Recipe, dump, load_recipe
+from .run import Run, new_run_folder
+
+EVALUATION_BATCH = 250
+
+
+def train(
+    recipe: Recipe | str | Path = "digits",
+    overrides: Iterable[str] = (),
+    folder: Path | None = None,
+    data_root: Path | None = None,
+) -> Run:
+    """Train a student as `recipe` asks, in a new folder, and lower it.
+
+    Args:
+        recipe: a recipe, the name of one that ships with snnkd, or a TOML file.
+        overrides: changes to it, as `student.epochs=5`.
+        folder: where to; None: the next free one below `runs/`.
+        data_root: where data sets are kept; None: the default.
+
+    Raises:
+        InputError: the recipe, its data or the folder can't be used.
+        Refusal: the student couldn't be put on a chip.
+    """
+    chosen = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, overrides)
+    folder = new_run_folder(chosen.name) if folder is None else folder
+    run = Run(folder)
+    if run.recipe_file.exists():
+        raise InputError(f"{folder} already holds a run; continue it with --resume, or choose another folder")
+    write_text(run.recipe_file, dump(chosen))
+    return resume(run, data_root)
+
+
+def resume(run: Run, data_root: Path | None = None) -> Run:
+    """Bring a run's training to its end from wherever it stands; a finished run is returned as it is.
+
+    Raises:
+        InputError: the run's recipe, state or data can't be used.
+        Refusal: the student couldn't be put on a chip.
+    """
+    if not run.is_trained:
+        _Training.of(run, data_root).finish()
+    return run
+
+
+@dataclass
+class _Training:
+    """Everything one training run works with."""
+
+    run: Run
+    recipe: Recipe
+    data: DataSet
+    method: Method
+    fabric: Fabric
+    student: nn.Module
+    teacher: nn.Module
+    rows: dict[str, list[Row]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, run: Run, data_root: Path | None) -> _Training:
+        recipe = run.recipe
+        with progress(f"data set {recipe.dataset}", 1) as report:
+            data = load_dataset(recipe.dataset, data_root, recipe.data.split_seed)
+            report(1)
+        torch.manual_seed(derived_seed(recipe.seed, "weights"))
+        student, teacher = build_networks(recipe, data.task)
+        problems = deployability_problems(student)
+        if problems:
+            raise Refusal(f"the student can't be put on a chip: {'; '.join(problems)}")
+        fabric = Fabric(devices=1, precision=_precision(recipe))  # pyright: ignore[reportArgumentType]
+        method = build_method(recipe.method, recipe.methods)
+        return cls(run, recipe, data, method, fabric, student, teacher)
+
+    def finish(self) -> None:
+        started = time.monotonic()
+        summary: dict[str, Any] = {
+            "run": str(self.run.folder),
+            "recipe": self.recipe.name,
+            "seed": self.recipe.seed,
+            "method": self.recipe.method,
+            "teacher": self._teacher() if self.method.needs_teacher else None,
+        }
+        summary["student"] = self._student()
+        write_nir(self.run.network_file, to_nir(student_to_graph(self.student.cpu())))
+        summary["seconds"] = time.monotonic() - started
+        write_json(self.run.summary_file, summary)
+
+    def _teacher(self) -> dict[str, Any]:
+        path = self.run.teacher_file
+        if not path.exists():
+            task = _TeacherTask(self.teacher, self.data.validation, self.fabric)
+            self._fit(task, self.recipe.teacher)
+            accuracy = _accuracy(self.teacher, self.data.test, self.fabric)
+            facts = {**_architecture(self.recipe.teacher, self.data.task), "test_accuracy": accuracy}
+            checkpoint.save_weights(path, self.teacher, facts)
+        facts = checkpoint.load_weights(path, self.teacher)
+        self.fabric.to_device(self.teacher)
+        freeze(self.teacher)
+        return {"test_accuracy": facts["test_accuracy"]}
+
+    def _student(self) -> dict[str, Any]:
+        task = _StudentTask(self)
+        self._fit(task, self.recipe.student)
+        with spike_rates(self.student) as rates:
+            accuracy = _accuracy(self.student, self.data.test, self.fabric)
+        facts = {
+            "test_accuracy": accuracy,
+            "parameters": sum(p.numel() for p in self.student.parameters()),
+            "timesteps": self.recipe.timesteps,
+            "spike_rate": rates.mean(),
+            "spike_rates": rates.by_layer(),
+        }
+        architecture = _architecture(self.recipe.student, self.data.task)
+        checkpoint.save_weights(self.run.student_file, self.student, {**architecture, **facts})
+        return facts
+
+    def _fit(self, task: Any, section: NetworkSection) -> None:
+        with progress(f"{task.role}, {section.epochs} epochs", section.epochs) as report:
+
+            def on_epoch(rows: list[Row]) -> None:
+                self.rows[task.role] = rows
+                lines = [json.dumps(row) for part in self.rows.values() for row in part]
+                write_text(self.run.metrics_file, "".join(f"{line}\n" for line in lines))
+                note = f"validation {rows[-1]['validation_accuracy']:.4f}" if rows else ""
+                report(len(rows), note)
+
+            fit(
+                task,
+                section,
+                batches=lambda seed: batches(
+                    self.data.train, section.batch_size, seed, self.recipe.augmentation
+                ),
+                batches_per_epoch=-(-len(self.data.train.labels) // section.batch_size),
+                seed=self.recipe.seed,
+                fabric=self.fabric,
+                state_path=self.run.folder / "resume" / f"{task.role}.safetensors",
+                on_epoch=on_epoch,
+            )
+
+
+class _TeacherTask:
+    """Cross-entropy on labels."""
+
+    role = "teacher"
+    helpers = None
+
+    def __init__(self, model: nn.Module, validation: Split, fabric: Fabric):
+        self.model, self.validation, self.fabric = model, validation, fabric
+
+    def step(self, images: Tensor, labels: Tensor) -> Step:
+        output: TeacherOutput = self.model(images)
+        return Step({"ce": F.cross_entropy(output.logits, labels)}, output.logits.detach())
+
+    def evaluate(self) -> dict[str, float]:
+        return {"validation_accuracy": _accuracy(self.model, self.validation, self.fabric)}
+
+    def on_epoch_end(self, validation: dict[str, float]) -> None:
+        pass
+
+
+class _StudentTask:
+    """Cross-entropy on labels and the method's losses against the frozen teacher."""
+
+    role = "student"
+
+    def __init__(self, training: _Training):
+        self.model: Any = training.student
+        self.teacher: Any = training.teacher if training.method.needs_teacher else None
+        self.method, self.fabric = training.method, training.fabric
+        self.validation = training.data.validation
+        self.helpers = self.method.prepare(self.model, self.teacher)
+        if self.method.needs_tap:
+            _check_taps(self.model, self.teacher, training.data.train)
+
+    def step(self, images: Tensor, labels: Tensor) -> Step:
+        output: StudentOutput = self.model(images)
+        batch = self._batch(output, images, labels)
+        terms = {} if self.method.includes_ce else {"ce": F.cross_entropy(batch.student_logits, labels)}
+        terms.update(self.method.losses(batch))
+        return Step(terms, batch.student_logits.detach(), output.features[self.model.tap])
+
+    def evaluate(self) -> dict[str, float]:
+        correct = agreement = 0.0
+        with torch.inference_mode(), spike_rates(self.model) as rates:
+            for images, labels in _evaluation_batches(self.validation, self.fabric):
+                output: StudentOutput = self.model(images)
+                batch = self._batch(output, images, labels)
+                correct += float((batch.student_logits.argmax(1) == labels).sum())
+                agreement += float(self._agreement(batch).sum())
+        samples = len(self.validation.labels)
+        metrics = {"validation_accuracy": correct / samples, "spike_rate": rates.mean()}
+        return {**metrics, "map_agreement": agreement / samples} if self.teacher else metrics
+
+    def on_epoch_end(self, validation: dict[str, float]) -> None:
+        self.method.on_epoch_end(validation)
+
+    def _batch(self, output: StudentOutput, images: Tensor, labels: Tensor) -> Batch:
+        if self.teacher is None:
+            return Batch(labels, output, self.model.tap)
+        with torch.no_grad():
+            taught = self.teacher(images)
+        return Batch(
+            labels, output, self.model.tap, taught, self.teacher.tap, self.teacher.classifier_weight.detach()
+        )
+
+    def _agreement(self, batch: Batch) -> Tensor:
+        """Correlation of the student's map with the teacher's for the true class, per sample (B,)."""
+        if batch.teacher is None:
+            return torch.zeros(len(batch.labels))
+        seen = teacher_map(
+            batch.teacher.features[batch.teacher_tap], batch.require_classifier_weight(), batch.labels
+        )
+        own = student_map(batch.student.features[batch.student_tap])
+        return map_agreement(own, seen) if own.shape == seen.shape else torch.zeros(len(batch.labels))
+
+
+def build_networks(recipe: Recipe, task: TaskShape) -> tuple[nn.Module, nn.Module]:
+    """The student and the teacher of `recipe`, freshly initialised from torch's random state.
+
+    Raises:
+        InputError: the network doesn't fit the data's shape.
+    """
+    neuron = recipe.neuron
+    networks = []
+    for section, role in ((recipe.student, "student"), (recipe.teacher, "teacher")):
+        family = MODELS.load(section.model)
+        options = family.options.model_validate(section.options)
+        try:
+            if role == "student":
+                networks.append(
+                    family.student(task, recipe.timesteps, options, neuron.decay, neuron.threshold)
+                )
+            else:
+                networks.append(family.teacher(task, options))
+        except (ValueError, RuntimeError) as error:
+            raise InputError(f"the {role} can't take inputs of shape {task.input_shape}: {error}") from error
+    return networks[0], networks[1]
+
+
+def freeze(teacher: nn.Module) -> None:
+    """Make `teacher` give the same answers for ever: evaluation mode, no gradients."""
+    teacher.eval()
+    for parameter in teacher.parameters():
+        parameter.requires_grad_(False)
+
+
+class SpikeRates:
+    """Spikes per neuron-step of every spiking layer, summed up while a model runs."""
+
+    def __init__(self) -> None:
+        self.spikes: dict[str, float] = {}
+        self.neuron_steps: dict[str, int] = {}
+
+    def add(self, layer: str, spikes: Tensor) -> None:
+        self.spikes[layer] = self.spikes.get(layer, 0.0) + float(spikes.detach().sum(dtype=torch.float64))
+        self.neuron_steps[layer] = self.neuron_steps.get(layer, 0) + spikes.numel()
+
+    def by_layer(self) -> dict[str, float]:
+        """The rate of each layer, in [0, 1]."""
+        return {layer: self.spikes[layer] / self.neuron_steps[layer] for layer in self.spikes}
+
+    def mean(self) -> float:
+        """The rate over all neurons."""
+        return sum(self.spikes.values()) / max(1, sum(self.neuron_steps.values()))
+
+
+@contextmanager
+def spike_rates(model: nn.Module) -> Iterator[SpikeRates]:
+    """Count the spikes of every `LIF` in `model` while the block runs."""
+    rates = SpikeRates()
+    handles = [
+        module.register_forward_hook(lambda _m, _i, spikes, layer=name: rates.add(layer, spikes))
+        for name, module in model.named_modules()
+        if isinstance(module, LIF)
+    ]
+    try:
+        yield rates
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _evaluation_batches(split: Split, fabric: Fabric) -> Iterator[tuple[Tensor, Tensor]]:
+    for batch in batches(split, EVALUATION_BATCH):
+        yield fabric.to_device(batch)
+
+
+@torch.inference_mode()
+def _accuracy(model: nn.Module, split: Split, fabric: Fabric) -> float:
+    """Share of `split` that `model` classifies rightly; a student's logits are averaged over time."""
+    correct = 0
+    for images, labels in _evaluation_batches(split, fabric):
+        logits = model(images).logits
+        logits = logits.mean(0) if logits.dim() == 3 else logits
+        correct += int((logits.argmax(1) == labels).sum())
+    return correct / len(split.labels)
+
+
+@torch.inference_mode()
+def _check_taps(student: Any, teacher: Any, split: Split) -> None:
+    """See that the two maps that a method compares are of one size, before any epoch is spent."""
+    images, _ = next(batches(split, 2))
+    device = next(student.parameters()).device
+    sizes = []
+    for model in (student, teacher):
+        training = model.training
+        features = model.eval()(images.to(device)).features[model.tap]
+        model.train(training)
+        sizes.append(tuple(features.shape[-2:]))
+    if sizes[0] != sizes[1]:
+        raise InputError(
+            f"the student's map is {sizes[0][0]}×{sizes[0][1]} and the teacher's {sizes[1][0]}×{sizes[1][1]}; "
+            "give both networks the same strides"
+        )
+
+
+def _architecture(section: NetworkSection, task: TaskShape) -> dict[str, Any]:
+    return {"model": section.model, "options": section.options, "task": asdict(task)}
+
+
+def _precision(recipe: Recipe) -> str:
+    """Lightning's name for the recipe's precision; `auto` is bf16 where a GPU has it, else float32."""
+    if recipe.precision == "auto":
+        capable = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+        return "bf16-mixed" if capable else "32-true"
+    return {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}[recipe.precision]

@@ -1,0 +1,152 @@
+"""The `validate` stage: accuracy of every form of the network, and the target's spikes against the integers'.
+
+The integer simulator scores the whole test split; the target runs some samples of it, and every spike of
+every population and every step's read-out is compared with `==`.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..export.files import write_json
+from ..export.graph import Graph
+from ..export.target import Recording, get_target
+from .progress import progress
+from .run import Run
+from .samples import choose
+from .simulation.simulator import Simulator, predictions, record, simulate
+
+SAMPLES = 64
+"""Samples that the target runs unless asked otherwise."""
+
+TIME_LIMIT = 1800.0
+"""Seconds after which a target's run is ended."""
+
+
+def validate_run(
+    run: Run,
+    target: str = "loihi2",
+    samples: int = SAMPLES,
+    time_limit: float = TIME_LIMIT,
+    data_root: Path | None = None,
+) -> dict[str, Any]:
+    """Compare the float network, the integer network and the target, and write `<run>/<target>/validation.json`.
+
+    Args:
+        samples: how many of the test samples the target runs, spread evenly over the split.
+        time_limit: seconds for the target's run.
+        data_root: where data sets are kept; None: the default.
+
+    Returns:
+        The answer of `snnkd validate --json`.
+
+    Raises:
+        InputError: something is missing, or the target's run failed.
+    """
+    room = get_target(target)
+    float_graph, integers = run.float_graph(), run.integer_graph(target)
+    timesteps = integers.timesteps or 1
+    judged = run.samples(data_root)
+    chosen = choose(judged.inputs, samples)
+
+    started = time.monotonic()
+    integer_predictions = _predict("integer network", integers, judged.inputs)
+    integer_seconds = time.monotonic() - started
+    float_predictions = _predict("float network", float_graph, judged.inputs)
+
+    ours = record(integers, judged.inputs[chosen], timesteps)
+    with progress(f"{room.backend}, {len(chosen)} samples", len(chosen)) as report:
+        theirs = room.run(
+            run.target_folder(target),
+            judged.inputs[chosen],
+            timesteps,
+            time_limit,
+            lambda done, _total: report(done),
+        )
+    target_predictions = predictions(integers, theirs)
+
+    answer = {
+        "run": str(run.folder),
+        "target": target,
+        "backend": room.backend,
+        "silicon": "unverified",
+        "samples": len(judged.inputs),
+        "timesteps": timesteps,
+        "accuracy": {
+            "float": _accuracy(float_predictions, judged.labels),
+            "integer": _accuracy(integer_predictions, judged.labels),
+            "target": _accuracy(target_predictions, judged.labels, chosen),
+        },
+        "integer_agreement_with_float": float(np.mean(integer_predictions == float_predictions)),
+        "target_samples": len(chosen),
+        "integer_accuracy_on_target_samples": _accuracy(integer_predictions[chosen], judged.labels, chosen),
+        **compare(integers, ours, theirs),
+        "seconds": {"integer": integer_seconds, "target": theirs.seconds},
+    }
+    first = answer["first_mismatch"]
+    if first is not None:
+        first["membrane"] = _membrane_at(integers, judged.inputs[chosen], first)
+        first["sample"] = int(chosen[first["sample"]])
+    write_json(run.target_folder(target) / "validation.json", answer)
+    return answer
+
+
+def compare(graph: Graph, ours: Recording, theirs: Recording) -> dict[str, Any]:
+    """Every spike and every read-out of two recordings of `graph`, with `==`.
+
+    Returns:
+        Counts, firing rates (spikes per neuron-step of `ours`), and the first mismatch in the order of
+        sample, step, depth and neuron; its `sample` counts within the recording.
+    """
+    mismatches: list[tuple[tuple[int, int, int, int], str]] = []
+    counts = {"spikes": 0, "readouts": 0}
+    for kind, populations in (("spikes", graph.spiking), ("readouts", graph.readouts)):
+        for population in populations:
+            if kind == "spikes":
+                own, other = ours.spikes[population.name], theirs.spikes[population.name]
+            else:
+                own, other = ours.sums[population.name], theirs.sums[population.name]
+            differing = own.reshape(*own.shape[:2], -1) != other.reshape(*other.shape[:2], -1)
+            counts[kind] += int(differing.sum())
+            if differing.any():
+                sample, step, neuron = (int(i) for i in np.unravel_index(differing.argmax(), differing.shape))
+                mismatches.append(((sample, step, population.depth, neuron), population.name))
+    rates = {p.name: float(ours.spikes[p.name].mean()) for p in graph.spiking}
+    first = None
+    if mismatches:
+        (sample, step, _depth, neuron), layer = min(mismatches)
+        first = {"layer": layer, "sample": sample, "step": step, "neuron": neuron, "membrane": None}
+    return {
+        "neuron_steps_compared": int(sum(spikes.size for spikes in ours.spikes.values())),
+        "spikes_total": int(sum(spikes.sum(dtype=np.int64) for spikes in ours.spikes.values())),
+        "spike_mismatches": counts["spikes"],
+        "readouts_compared": int(sum(sums.size for sums in ours.sums.values())),
+        "readout_mismatches": counts["readouts"],
+        "populations_compared": len(ours.spikes) + len(ours.sums),
+        "firing_rates": rates,
+        "silent_populations": [name for name, rate in rates.items() if rate == 0],
+        "first_mismatch": first,
+    }
+
+
+def agrees(answer: dict[str, Any]) -> bool:
+    """Whether nothing differed."""
+    return answer["spike_mismatches"] == 0 and answer["readout_mismatches"] == 0
+
+
+def _predict(what: str, graph: Graph, inputs: np.ndarray) -> np.ndarray:
+    with progress(what, len(inputs)) as report:
+        return simulate(graph, inputs, graph.timesteps or 1, progress=lambda done, _total: report(done))
+
+
+def _accuracy(
+    predicted: np.ndarray, labels: np.ndarray | None, chosen: np.ndarray | None = None
+) -> float | None:
+    """Share of right predictions; None without labels."""
+    if labels is None:
+        return None
+    return float(np.mean(predicted == (labels if chosen is None else labels[chosen])))
