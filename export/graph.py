@@ -157,3 +157,24 @@ def depths(sources: dict[str, list[str]]) -> dict[str, int]:
     for name, incoming in sources.items():
         depth[name] = 1 + max((depth.get(source, 0) for source in incoming), default=0)
     return depth
+
+
+def compact(values: np.ndarray | float, shape: tuple[int, ...]) -> np.ndarray:
+    """`values` over a population of `shape`, float64: one per channel (C, 1, 1) where a map's are all the same."""
+    full = np.broadcast_to(np.asarray(values, dtype=np.float64), shape)
+    per_channel = full[:, :1, :1] if len(shape) == 3 else full
+    return np.array(per_channel if np.all(full == per_channel) else full)
+
+
+def per_output(values: np.ndarray, synapse: Synapse) -> np.ndarray:
+    """One value per neuron at a synapse's end, shaped so that the weight can be multiplied by it.
+
+    Raises:
+        ValueError: a convolution has the same weights all over a map, the values differ there.
+    """
+    values = compact(values, synapse.shape)
+    if synapse.kind == "identity":
+        return values
+    if synapse.kind == "conv" and values.shape[1:] != (1, 1):
+        raise ValueError("a convolution's weights are the same all over a map")
+    return values.reshape(-1, *(1,) * (synapse.weight.ndim - 1))

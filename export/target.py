@@ -1,21 +1,18 @@
-"""What a target is: a room under `export/` that checks, exports and, where it can, runs an integer network."""
+"""What a target is: a room under `export/` that checks, exports and, where it can, runs a network."""
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
-from .. import InputError
+from ..models.registry import Registry
 from .graph import Graph
 
-ENTRY_POINTS = "snnkd.targets"
-BUILT_IN = {"loihi2": "snnkd.export.loihi2.target:Loihi2"}
+TARGETS = Registry("target", "snnkd.targets", {"loihi2": "snnkd.export.loihi2.target:Loihi2"})
 
 Progress = Callable[[int, int], None]
 """Called with (samples done, samples in all)."""
@@ -143,19 +140,4 @@ def get_target(name: str) -> Target:
     Raises:
         InputError: there is no such target, or what it needs isn't installed.
     """
-    references = target_references()
-    if name not in references:
-        raise InputError(f"there is no target {name!r}; there are: {', '.join(sorted(references))}")
-    module, _, attribute = references[name].partition(":")
-    try:
-        return getattr(importlib.import_module(module), attribute)()
-    except ImportError as error:
-        raise InputError(
-            f"target {name!r} needs {error.name or error}, which is not installed; see `snnkd doctor`"
-        ) from error
-
-
-def target_references() -> dict[str, str]:
-    """Where each known target lives: name → "module:attribute"."""
-    plugins = {point.name: point.value for point in entry_points(group=ENTRY_POINTS)}
-    return {**plugins, **BUILT_IN}
+    return TARGETS.load(name)()

@@ -58,7 +58,8 @@ def load_weights(path: Path, model: nn.Module) -> dict[str, Any]:
         wanted = tuple(expected[name].shape) if name in expected else "nothing"
         if found != wanted:
             raise InputError(
-                f"checkpoint {path} is of another architecture: {name} is {found}, the recipe's network has {wanted}"
+                f"checkpoint {path} is of another architecture: "
+                f"{name} is {found}, the recipe's network has {wanted}"
             )
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.exceptions import TyperException
@@ -32,25 +32,26 @@ app.add_typer(data_app, name="data")
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 RunOption = Annotated[
-    Optional[str], typer.Option("--run", help="Run folder or name; default: the latest run.", metavar="RUN")
+    str | None, typer.Option("--run", help="Run folder or name; default: the latest run.", metavar="RUN")
 ]
 Target = Annotated[str, typer.Option("--target", help="Target's name (see `snnkd list targets`).")]
 Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Show where an error came from.")]
 DataRoot = Annotated[
-    Optional[Path], typer.Option("--data-root", help="Folder of data sets; default: the user's cache.")
+    Path | None, typer.Option("--data-root", help="Folder of data sets; default: the user's cache.")
 ]
 Network = Annotated[
-    Optional[str], typer.Argument(help="A run, or a NIR file in place of one.", metavar="[RUN|FILE.nir]")
+    str | None, typer.Argument(help="A run, or a NIR file in place of one.", metavar="[RUN|FILE.nir]")
 ]
 Inputs = Annotated[
-    Optional[str],
+    str | None,
     typer.Option("--inputs", help="For a NIR file: a .npy file, a NIR file of gridded data, or `random`."),
 ]
-Labels = Annotated[Optional[Path], typer.Option("--labels", help="For a NIR file: a .npy file of labels.")]
+Labels = Annotated[Path | None, typer.Option("--labels", help="For a NIR file: a .npy file of labels.")]
 Timesteps = Annotated[
-    Optional[int], typer.Option("--timesteps", min=1, help="For a NIR file that doesn't say: steps per sample.")
+    int | None,
+    typer.Option("--timesteps", min=1, help="Steps per sample, for a NIR file without."),
 ]
-Seed = Annotated[Optional[int], typer.Option("--seed", help="Seed.")]
+Seed = Annotated[int | None, typer.Option("--seed", help="Seed.")]
 
 
 @app.command()
@@ -58,18 +59,19 @@ def train(
     recipe: Annotated[str, typer.Argument(help="A recipe's name or TOML file.")] = "digits",
     seed: Seed = None,
     method: Annotated[
-        Optional[str], typer.Option(help="Distillation method, joined with +, as samd+nld.")
+        str | None, typer.Option(help="Distillation method, joined with +, as samd+nld.")
     ] = None,
-    dataset: Annotated[Optional[str], typer.Option(help="Data set.")] = None,
-    timesteps: Annotated[Optional[int], typer.Option(help="Steps per sample.")] = None,
-    epochs: Annotated[Optional[int], typer.Option(help="Epochs of the student.")] = None,
+    dataset: Annotated[str | None, typer.Option(help="Data set.")] = None,
+    timesteps: Annotated[int | None, typer.Option(help="Steps per sample.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Epochs of the student.")] = None,
     overrides: Annotated[
-        Optional[list[str]], typer.Option("--set", help="Any key of the recipe, as student.learning_rate=1e-3.")
+        list[str] | None,
+        typer.Option("--set", help="A key of the recipe, as student.epochs=5."),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue a run that was interrupted.")] = False,
     run: Annotated[
-        Optional[str],
-        typer.Option("--run", help="Folder for the new run; with --resume, the run to continue.", metavar="RUN"),
+        str | None,
+        typer.Option("--run", help="Folder of the new run, or of the one to resume.", metavar="RUN"),
     ] = None,
     data_root: DataRoot = None,
     as_json: Json = False,
@@ -102,7 +104,7 @@ def train(
 def export(
     network: Network = None,
     target: Target = "loihi2",
-    bits: Annotated[Optional[int], typer.Option(help="Bits of a weight; default: the recipe's.")] = None,
+    bits: Annotated[int | None, typer.Option(help="Bits of a weight; default: the recipe's.")] = None,
     run: RunOption = None,
     inputs: Inputs = None,
     labels: Labels = None,
@@ -127,7 +129,7 @@ def validate(
     network: Network = None,
     target: Target = "loihi2",
     samples: Annotated[int, typer.Option(help="Test samples that the target runs.")] = 64,
-    time_limit: Annotated[float, typer.Option(help="Seconds after which the target's run is ended.")] = 1800.0,
+    time_limit: Annotated[float, typer.Option(help="Seconds that the target may take.")] = 1800.0,
     run: RunOption = None,
     data_root: DataRoot = None,
     as_json: Json = False,
@@ -152,7 +154,8 @@ def energy(
     network: Network = None,
     target: Target = "loihi2",
     profiles: Annotated[
-        Optional[list[str]], typer.Option("--profile", help="Hardware profile, by name or TOML file; repeatable.")
+        list[str] | None,
+        typer.Option("--profile", help="Profile, by name or TOML file; repeatable."),
     ] = None,
     samples: Annotated[int, typer.Option(help="Test samples whose activity is counted; 0: all of them.")] = 0,
     batch: Annotated[int, typer.Option(min=1, help="Second batch size on GPU and CPU.")] = 64,
@@ -186,8 +189,8 @@ def report(
 
 @app.command()
 def check(
-    file: Annotated[Optional[Path], typer.Argument(help="A NIR file.", metavar="FILE.nir")] = None,
-    model: Annotated[Optional[str], typer.Option(help="A recipe whose untrained student is checked.")] = None,
+    file: Annotated[Path | None, typer.Argument(help="A NIR file.", metavar="FILE.nir")] = None,
+    model: Annotated[str | None, typer.Option(help="A recipe whose untrained student is checked.")] = None,
     target: Target = "loihi2",
     as_json: Json = False,
     verbose: Verbose = False,
@@ -224,7 +227,7 @@ def list_known(
 @app.command()
 def doctor(
     install: Annotated[
-        Optional[str], typer.Option("--install", help="Install what is missing: lava.", metavar="lava")
+        str | None, typer.Option("--install", help="Install what is missing: lava.", metavar="lava")
     ] = None,
     as_json: Json = False,
     verbose: Verbose = False,
@@ -321,3 +324,7 @@ def _print(answer: dict[str, Any], as_json: bool, table: Any) -> None:
     from rich.console import Console
 
     Console().print(table(answer))
+
+
+if __name__ == "__main__":
+    main()

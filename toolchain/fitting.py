@@ -1,4 +1,4 @@
-"""The training loop, for teachers and students alike: epochs, cosine schedule, model selection, resumable state.
+"""The training loop of teachers and students: epochs, cosine schedule, model selection, resumable state.
 
 Nothing random outlives an epoch: batch order, augmentation and noise are seeded by (seed, role, epoch), so a
 run that was killed continues from its last finished epoch to the very same weights.
@@ -24,7 +24,7 @@ from . import checkpoint
 from .recipe import NetworkSection
 
 TAP_NORM_EVERY = 8
-"""Batches between two measurements of each loss term's gradient at the tap (an extra backward pass of the head)."""
+"""Batches between two measurements of each loss term's gradient at the tap (a backward pass of the head)."""
 
 Row = dict[str, Any]
 
@@ -155,7 +155,9 @@ def _optimizer(section: NetworkSection, trained: nn.Module) -> torch.optim.Optim
             momentum=section.momentum,
             weight_decay=section.weight_decay,
         )
-    return torch.optim.AdamW(trained.parameters(), lr=section.learning_rate, weight_decay=section.weight_decay)
+    return torch.optim.AdamW(
+        trained.parameters(), lr=section.learning_rate, weight_decay=section.weight_decay
+    )
 
 
 def _save(path: Path, state: _State, trained: nn.Module, optimizer: torch.optim.Optimizer) -> None:

@@ -15,7 +15,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+)
 
 from .. import InputError
 from ..models.registry import suggestion
@@ -31,7 +39,7 @@ class _Section(BaseModel):
 class DataSection(_Section):
     """Which samples go where. `split_seed` fixes the splits, whatever the training seed."""
 
-    split_seed: int = Field(0, ge=0)
+    split_seed: int = Field(0, ge=0, lt=2**32)
 
 
 class NeuronSection(_Section):
@@ -88,7 +96,7 @@ class Recipe(_Section):
 
 
 def load_recipe(source: str | Path = DEFAULT_RECIPE, overrides: Iterable[str] = ()) -> Recipe:
-    """The recipe called `source` (one that ships with snnkd, or a TOML file), changed by `key.path=value` overrides.
+    """The recipe called `source` (shipped with snnkd, or a TOML file), changed by overrides (`key=value`).
 
     Raises:
         InputError: no such recipe, broken TOML, unknown key (the nearest is named), value out of range.

@@ -9,8 +9,8 @@
 | energy | energy.json, energy.csv |
 | report | report.html |
 
-A NIR file can take the place of the trained student: `open_run("net.nir", inputs=…)` makes a folder that holds
-a copy of it and the samples to use in place of a data set.
+A NIR file can take the place of the trained student: `open_run("net.nir", inputs=…)` makes a folder that
+holds a copy of it and the samples to use in place of a data set.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from ..export.files import read_json
 
 if TYPE_CHECKING:
     from ..export.graph import Graph
-    from .samples import Samples
     from .recipe import Recipe
+    from .samples import Samples
 
 RUNS = Path("runs")
 """Where runs are kept, below the current folder."""
@@ -110,17 +110,21 @@ class Run:
     def float_graph(self) -> Graph:
         """The lowered float network."""
         if not self.network_file.exists():
-            raise InputError(f"{self.folder} has no trained student yet; finish it with `snnkd train --resume`")
+            raise InputError(
+                f"{self.folder} has no trained student yet; finish it with `snnkd train --resume`"
+            )
         return _lowered(self.network_file)
 
     def integer_graph(self, target: str) -> Graph:
         """The integer network made for `target`."""
         if not self.integer_file(target).exists():
-            raise InputError(f"{self.folder} is not exported to {target} yet; run `snnkd export --target {target}`")
+            raise InputError(
+                f"{self.folder} is not exported to {target} yet; run `snnkd export --target {target}`"
+            )
         return _lowered(self.integer_file(target))
 
     def samples(self, data_root: Path | None = None) -> Samples:
-        """What the run is calibrated and judged on: the data set's splits, or the samples given with a NIR file."""
+        """What the run is calibrated and judged on: a data set's splits, or samples given with a NIR file."""
         from .samples import load_samples
 
         return load_samples(self, data_root)
@@ -192,7 +196,7 @@ def latest_run() -> Run:
     Raises:
         InputError: there is none.
     """
-    begun = [path for path in RUNS.glob("*/recipe.toml")] + [path for path in RUNS.glob("*/samples.npz")]
+    begun = [*RUNS.glob("*/recipe.toml"), *RUNS.glob("*/samples.npz")]
     if not begun:
         raise InputError(f"there is no run in {RUNS}/; begin with `snnkd train`, or name one with --run")
     return Run(max(begun, key=lambda path: path.stat().st_mtime).parent)

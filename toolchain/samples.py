@@ -1,14 +1,20 @@
-"""The samples that a run is calibrated and judged on: its data set's splits, or arrays given with a NIR file."""
+"""What a run is calibrated and judged on: a data set's splits, or arrays given with a NIR file."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .. import InputError
+from .progress import progress
 from .run import Run
+
+if TYPE_CHECKING:
+    from .data.datasets import DataSet
+    from .recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -34,19 +40,33 @@ def load_samples(run: Run, data_root: Path | None = None) -> Samples:
     """
     if run.from_nir:
         return _given_samples(run)
+    data = load_with_progress(run.recipe, data_root)
+    calibration = data.validation.inputs[: run.recipe.quantization.calibration_samples]
+    return Samples(calibration.numpy(), data.test.inputs.numpy(), data.test.labels.numpy())
+
+
+def load_with_progress(recipe: Recipe, data_root: Path | None) -> DataSet:
+    """The recipe's data set, with a bar while it is fetched.
+
+    Raises:
+        InputError: it can't be fetched or read.
+    """
     from .data.datasets import load_dataset
 
-    recipe = run.recipe
-    data = load_dataset(recipe.dataset, data_root, recipe.data.split_seed)
-    calibration = data.validation.inputs[: recipe.quantization.calibration_samples]
-    return Samples(calibration.numpy(), data.test.inputs.numpy(), data.test.labels.numpy())
+    with progress(f"data set {recipe.dataset}", 1) as report:
+        return load_dataset(
+            recipe.dataset,
+            data_root,
+            recipe.data.split_seed,
+            lambda done, total, what: report(done / max(1, total), what),
+        )
 
 
 def _given_samples(run: Run) -> Samples:
     try:
         with np.load(run.samples_file, allow_pickle=False) as file:
             inputs = file["inputs"]
-            labels = file["labels"] if "labels" in file else None
+            labels = file.get("labels")
     except (OSError, ValueError, KeyError) as error:
         raise InputError(f"{run.samples_file} is damaged ({error}); open the NIR file again") from error
     return Samples(inputs, inputs, labels)

@@ -165,4 +165,3 @@ def _table(title: str | None, *columns: str) -> Table:
     for column in columns:
         table.add_column(column, overflow="fold")
     return table
-

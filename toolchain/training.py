@@ -1,6 +1,6 @@
 """The `train` stage: a teacher, then a spiking student distilled from it, then the student's lowered network.
 
-Every epoch leaves a resumable state behind; `train(…, resume=run)` continues a killed run to the same weights.
+Every epoch leaves a resumable state behind; `resume(run)` continues a killed run to the same weights.
 The validation split selects the model; the test split is looked at once, at the end.
 """
 
@@ -28,7 +28,7 @@ from ..models.family import MODELS
 from ..models.neurons import LIF
 from . import checkpoint
 from .data.batches import batches
-from .data.datasets import DataSet, Split, load_dataset
+from .data.datasets import DataSet, Split
 from .distillation.maps import map_agreement, student_map, teacher_map
 from .distillation.method import Batch, Method
 from .distillation.registry import build_method
@@ -36,6 +36,7 @@ from .fitting import Row, Step, derived_seed, fit
 from .progress import progress
 from .recipe import NetworkSection, Recipe, dump, load_recipe
 from .run import Run, new_run_folder
+from .samples import load_with_progress
 
 EVALUATION_BATCH = 250
 
@@ -95,9 +96,7 @@ class _Training:
     @classmethod
     def of(cls, run: Run, data_root: Path | None) -> _Training:
         recipe = run.recipe
-        with progress(f"data set {recipe.dataset}", 1) as report:
-            data = load_dataset(recipe.dataset, data_root, recipe.data.split_seed)
-            report(1)
+        data = load_with_progress(recipe, data_root)
         torch.manual_seed(derived_seed(recipe.seed, "weights"))
         student, teacher = build_networks(recipe, data.task)
         problems = deployability_problems(student)
@@ -345,7 +344,7 @@ def _check_taps(student: Any, teacher: Any, split: Split) -> None:
         sizes.append(tuple(features.shape[-2:]))
     if sizes[0] != sizes[1]:
         raise InputError(
-            f"the student's map is {sizes[0][0]}×{sizes[0][1]} and the teacher's {sizes[1][0]}×{sizes[1][1]}; "
+            f"the student's map has the size {sizes[0]}, the teacher's {sizes[1]}; "
             "give both networks the same strides"
         )
 

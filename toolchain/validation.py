@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from ..export.files import write_json
 from ..export.graph import Graph
@@ -34,7 +35,7 @@ def validate_run(
     time_limit: float = TIME_LIMIT,
     data_root: Path | None = None,
 ) -> dict[str, Any]:
-    """Compare the float network, the integer network and the target, and write `<run>/<target>/validation.json`.
+    """Compare float network, integer network and target, and write `<run>/<target>/validation.json`.
 
     Args:
         samples: how many of the test samples the target runs, spread evenly over the split.
@@ -89,8 +90,8 @@ def validate_run(
     }
     first = answer["first_mismatch"]
     if first is not None:
-        first["membrane"] = _membrane_at(integers, judged.inputs[chosen], first)
         first["sample"] = int(chosen[first["sample"]])
+        first["membrane"] = _membrane_at(integers, judged.inputs, first)
     write_json(run.target_folder(target) / "validation.json", answer)
     return answer
 
@@ -150,3 +151,12 @@ def _accuracy(
     if labels is None:
         return None
     return float(np.mean(predicted == (labels if chosen is None else labels[chosen])))
+
+
+def _membrane_at(graph: Graph, inputs: np.ndarray, where: dict[str, Any]) -> float | None:
+    """The integer network's membrane potential there, before its reset; None in a read-out."""
+    if graph[where["layer"]].neuron is None:
+        return None
+    sample = torch.from_numpy(inputs[where["sample"] : where["sample"] + 1])
+    membrane = Simulator(graph, graph.timesteps or 1).membrane(sample, where["layer"])
+    return float(membrane[where["step"], 0].flatten()[where["neuron"]])

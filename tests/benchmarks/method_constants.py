@@ -1,4 +1,4 @@
-"""Choose the methods' default constants on validation accuracy: settings × seeds on one recipe, one teacher per seed.
+"""Choose the methods' default constants on validation accuracy: settings × seeds, one teacher per seed.
 
     python tests/benchmarks/method_constants.py --recipe digits --seeds 4 --epochs 30
 
@@ -16,9 +16,8 @@ import statistics
 import tempfile
 from pathlib import Path
 
-import torch
-
 import snnkd
+import torch
 
 SETTINGS = {
     "ce (maps watched)": ["method=samd", "methods.samd.weight=0"],

@@ -49,12 +49,14 @@ class ChipWork:
         pipeline: L, the synapse layers along the longest path.
         depths: of each population, in synapse layers.
         chips: how many the network takes.
+        notes: what a reader of the figures should know about how they came about.
     """
 
     activity: NetworkActivity
     load: CoreLoad
     depths: Mapping[str, int]
     chips: int
+    notes: tuple[str, ...]
 
     @property
     def pipeline(self) -> int:
@@ -93,9 +95,18 @@ def chip_work(
     """
     limits = profile.limits
     assert limits and limits.neurons_per_core and limits.cores_per_chip, "the schema asks a chip for these"
-    load = core_load(graph, activity, core_map or spread_over_cores(graph, limits.neurons_per_core))
+    notes = []
+    if core_map is None:
+        core_map = spread_over_cores(graph, limits.neurons_per_core)
+        notes.append("on the fewest cores that hold the neurons; on more of them it would be faster")
+    if limits.payload_bits == BINARY_PAYLOAD and activity.graded_synops.max:
+        notes.append(
+            f"{profile.name} takes binary spikes only: see e_graded_synop for how graded input counts"
+        )
+    load = core_load(graph, activity, core_map)
     depths = {population.name: population.depth for population in graph.populations}
-    return ChipWork(activity, load, depths, chips=-(-load.cores // limits.cores_per_chip))
+    chips = -(-load.cores // limits.cores_per_chip)
+    return ChipWork(activity, load, depths, chips, tuple(notes))
 
 
 def chip_figures(work: ChipWork, constants: Mapping[str, float], mode: Mode) -> Figures:
@@ -140,22 +151,12 @@ def constants_used(work: ChipWork, profile: Profile) -> list[str]:
 def unknown_costs(work: ChipWork, profile: Profile) -> list[str]:
     """What the figures leave out since no source gives it: then they are lower bounds."""
     unknown = [f"energy of {term}" for term in work.terms if not _is_priced(term, profile.constants)]
-    unknown += [
-        f"{what} of host input and output"
-        for what, name in (("energy", "e_io"), ("time", "t_io"))
-        if name not in profile.constants
-    ]
+    io = [what for what, name in (("energy", "e_io"), ("time", "t_io")) if name not in profile.constants]
+    if io:
+        unknown.append(f"host input and output ({' and '.join(io)})")
     if work.chips > 1 and _barrier(work, profile.constants) == "t_barrier":
         unknown.append("time of a barrier over several chips")
     return [*unknown, *profile.unknown]
-
-
-def notes(work: ChipWork, profile: Profile) -> list[str]:
-    """What a reader of the figures should know about how they came about."""
-    binary = profile.limits is not None and profile.limits.payload_bits == BINARY_PAYLOAD
-    if binary and "graded synaptic operations" in work.terms:
-        return [f"{profile.name} takes binary spikes only: graded input is priced as e_graded_synop explains"]
-    return []
 
 
 def _is_priced(term: str, constants: Mapping[str, object]) -> bool:

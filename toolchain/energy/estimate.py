@@ -19,7 +19,7 @@ from ...hardware_profiles import Profile
 from ...hardware_profiles.quantities import FAMILY
 from ...hardware_profiles.schema import BOUNDS, Bound
 from .activity import NetworkActivity
-from .chip import MODES, chip_figures, chip_work, constants_used, notes, unknown_costs
+from .chip import MODES, chip_figures, chip_work, constants_used, unknown_costs
 from .figures import Figures, interval
 from .operations import dense_operations
 from .placement import CoreMap
@@ -109,8 +109,8 @@ def ratio(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, Any]:
     The bounds assume nothing common to both: a's low over b's high, a's high over b's low.
 
     Returns:
-        {"low", "nominal", "high", "overlaps", "verdict"}. Where the energy intervals overlap, the verdict says
-        so and names no winner. A bound is None where the divisor is 0, all are where a row is unverified.
+        {"low", "nominal", "high", "overlaps", "verdict"}; where the intervals overlap, the verdict says so
+        and names no winner. A bound is None where the divisor is 0; all are where a row is unverified.
     """
     ours, theirs = a["energy_j"], b["energy_j"]
     overlaps = ours["low"] <= theirs["high"] and theirs["low"] <= ours["high"]
@@ -139,7 +139,7 @@ def _chip_rows(
         }
         row = _row(profile, "student", 1, mode, figures, used, unknown)
         placed = {"steps": work.steps(mode), "cores": work.load.cores, "chips": work.chips}
-        rows.append(row | placed | {"notes": notes(work, profile)})
+        rows.append(row | placed | {"notes": list(work.notes)})
     return rows
 
 
@@ -156,7 +156,7 @@ def _processor_rows(
             mode = "single-shot" if size == 1 else "batched"
             row = _row(profile, model, size, mode, figures, list(profile.constants), list(profile.unknown))
             slowest = limited_by(layers, profile.corners["nominal"], passes, size)
-            rows.append(row | {"steps": passes, "notes": [f"time is that of its {slowest}"]})
+            rows.append(row | {"steps": passes, "notes": [f"limited by {slowest}"]})
     return rows
 
 
@@ -207,8 +207,8 @@ def _verdict(a: Mapping[str, Any], b: Mapping[str, Any], overlaps: bool) -> str:
         verdict = f"{ours} takes less energy than {theirs}, throughout both intervals"
     else:
         verdict = f"{ours} takes more energy than {theirs}, throughout both intervals"
-    partial = [f"{row['profile']} without {', '.join(row['unknown'])}" for row in (a, b) if row["unknown"]]
-    return f"{verdict}; lower bounds: {'; '.join(partial)}" if partial else verdict
+    left_out = [f"{row['profile']}: {', '.join(row['unknown'])}" for row in (a, b) if row["unknown"]]
+    return f"{verdict}; left out on {'; on '.join(left_out)}" if left_out else verdict
 
 
 def _name(row: Mapping[str, Any]) -> str:

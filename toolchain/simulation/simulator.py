@@ -102,7 +102,7 @@ class Simulator:
         return Activity(spikes, sums, totals, totals.double() / self.graph.readout_scale)
 
     def membrane(self, inputs: Tensor, name: str) -> Tensor:
-        """The potentials of population `name` before each reset, in the network's unit, float64 (T, B, *shape).
+        """Potentials of population `name` before each reset, in the network's unit, float64 (T, B, *shape).
 
         Raises:
             InputError: as `run`.

@@ -11,7 +11,7 @@ from snnkd.toolchain.data.datasets import Split
 
 def numbered(count: int) -> Split:
     """Samples whose label and first pixel are their number."""
-    inputs = torch.zeros(count, 1, 4, 4, dtype=torch.uint8)
+    inputs = torch.full((count, 1, 4, 4), 9, dtype=torch.uint8)
     inputs[:, 0, 0, 0] = torch.arange(count)
     return Split(inputs, torch.arange(count))
 
@@ -57,6 +57,8 @@ def test_an_epoch_is_the_same_whether_or_not_another_came_before():
     ):
         assert torch.equal(images, same_images)
         assert torch.equal(labels, same_labels)
+    plain = [images for images, _ in batches(split, 16, 2)]
+    assert not any(torch.equal(images, before) for (images, _), before in zip(alone, plain, strict=True))
 
 
 def test_a_pass_leaves_the_global_generator_alone():

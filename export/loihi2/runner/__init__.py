@@ -1,0 +1,1 @@
+"""What an exported folder carries, copied as it is: snnkd itself never imports it."""

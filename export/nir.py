@@ -1,0 +1,308 @@
+"""NIR as snnkd writes it: the lowered graph in an encoding that every simulator reads alike.
+
+NIR's leaky integrate-and-fire neuron is τ·dv/dt = (v_leak − v) + r·I. The neuron of `graph.Neuron`,
+v ← a·v + x with the threshold θ, is written with
+
+    dt = 1e-4,   τ = dt/(1 − a),   r = 1,   v_leak = v_reset = 0,   v_threshold = (1 − a)·θ
+
+so that one Euler step of dt computes it with its state scaled by 1 − a. Without leak (a = 1) it is NIR's
+IF with r = 1/dt. Some readers test v > v_threshold, others v ≥ v_threshold: an integer threshold k is written
+as k + 2^−T, which no membrane on the grid of T halvings can hit, so that both mean v > k.
+
+`metadata["snnkd"]` only sharpens what the numbers already say; a reader that doesn't know it is right too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import nir
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
+
+from .. import InputError, Refusal
+from .files import atomic_path
+from .graph import Graph, Neuron, Population, Synapse, compact, per_output
+from .nir_file import read_nir as read_nir
+
+DT = 1e-4
+"""Seconds per step. snnTorch knows no other."""
+
+METADATA = "snnkd"
+"""Where snnkd keeps its own notes in a graph's or a node's metadata."""
+
+
+class Header(BaseModel):
+    """What a graph's `metadata["snnkd"]` holds.
+
+    Attributes:
+        schema_version: of these notes.
+        dt: seconds per step.
+        timesteps: steps T per sample.
+        bits: of a weight, where weights, biases and thresholds are the chip's integers.
+        readout_scale: see `Graph.readout_scale`.
+        reset: to what a spike resets the membrane potential.
+    """
+
+    model_config = ConfigDict(frozen=True, populate_by_name=True, allow_inf_nan=False)
+
+    schema_version: PositiveInt = Field(default=1, alias="schema", le=1)
+    dt: PositiveFloat = DT
+    timesteps: PositiveInt | None = None
+    bits: int | None = Field(default=None, ge=2, le=8)
+    readout_scale: PositiveFloat = 1.0
+    reset: str = "zero"
+
+
+def write_nir(path: Path, graph: nir.NIRGraph) -> None:
+    """Write `graph` to `path`, atomically; the same graph gives the same bytes.
+
+    Raises:
+        InputError: the file can't be written.
+    """
+    with atomic_path(Path(path)) as temporary:
+        nir.write(temporary, graph)
+
+
+def notes(node: nir.NIRNode) -> dict[str, Any]:
+    """snnkd's notes on a node or graph as plain Python values; what isn't a single value is left out."""
+    found = node.metadata.get(METADATA, {})
+    values = {key: np.asarray(value) for key, value in found.items()} if isinstance(found, dict) else {}
+    return {key: value.item() for key, value in values.items() if value.shape == ()}
+
+
+def header(graph: nir.NIRGraph) -> Header:
+    """What `graph` says about itself; the defaults where it says nothing.
+
+    Raises:
+        InputError: a note has a value that makes no sense, or is of a newer schema.
+    """
+    try:
+        return Header(**notes(graph))
+    except ValidationError as error:
+        first = error.errors()[0]
+        found = f"{'.'.join(map(str, first['loc']))} = {first['input']!r}"
+        raise InputError(f'metadata["{METADATA}"] has {found}: {first["msg"]}') from error
+
+
+def to_nir(graph: Graph) -> nir.NIRGraph:
+    """`graph` in NIR, the inverse of `lowering.lower`: float64 numbers, neurons named as their populations.
+
+    Raises:
+        InputError: an integer network doesn't say its timesteps, which its thresholds depend on.
+        Refusal: NIR can't say it: a bias without weights to go with, or a dense path into a map.
+    """
+    if graph.is_integer and graph.timesteps is None:
+        raise InputError("an integer network's thresholds depend on its timesteps, and it names none")
+    drawing = _Drawing(graph)
+    for population in graph.populations:
+        drawing.population(population)
+    header = Header(timesteps=graph.timesteps, bits=graph.weight_bits, readout_scale=graph.readout_scale)
+    return nir.NIRGraph(
+        drawing.nodes,
+        drawing.edges,
+        metadata={METADATA: header.model_dump(by_alias=True, exclude_none=True)},
+    )
+
+
+def uniform_view(graph: Graph) -> nir.NIRGraph:
+    """`graph` in NIR with one threshold per population, for readers that know no other: snnTorch, SpikingJelly.
+
+    Weights and biases are divided by each neuron's threshold; an integer network's thresholds become
+    1 + 2^−T/max k, which no membrane reaches exactly. The divided weights are rounded: a reader that computes
+    in float64 stays clear of that gap, one in float32 may miss it where k is 100,000 or more.
+
+    Raises:
+        Refusal, InputError: as for `to_nir`, or a threshold isn't positive, or not the same all over a map.
+    """
+    neurons = [population.neuron for population in graph.populations if population.neuron is not None]
+    if not graph.is_integer and all(len(np.unique(neuron.threshold)) == 1 for neuron in neurons):
+        return to_nir(graph)
+    populations = tuple(_normalised(population, _margin(graph)) for population in graph.populations)
+    return to_nir(replace(graph, populations=populations, weight_bits=None))
+
+
+def _margin(graph: Graph) -> float:
+    """How far above its integer an integer network's threshold is written."""
+    return 2.0**-graph.timesteps if graph.is_integer and graph.timesteps else 0.0
+
+
+def _normalised(population: Population, margin: float) -> Population:
+    """`population` in units of its thresholds."""
+    neuron = population.neuron
+    if neuron is None:
+        return population
+    unit = compact(neuron.threshold, population.shape)
+    if np.any(unit <= 0):
+        raise Refusal(f"{population.name}: a threshold is not positive, so that it can't be made 1")
+    try:
+        synapses = tuple(replace(s, weight=s.weight / per_output(unit, s)) for s in population.synapses)
+    except ValueError as error:
+        raise Refusal(
+            f"{population.name}: thresholds that differ over a map can't be made 1: {error}"
+        ) from error
+    threshold = np.full_like(unit, 1 + margin / unit.max())
+    neuron = replace(neuron, threshold=threshold)
+    return replace(population, synapses=synapses, bias=population.bias / unit, neuron=neuron)
+
+
+class _Drawing:
+    """Nodes and edges of the NIR graph under construction."""
+
+    def __init__(self, graph: Graph):
+        self.graph = graph
+        self.nodes: dict[str, nir.NIRNode] = {}
+        self.edges: list[tuple[str, str]] = []
+        self.taken = {port.name for port in graph.inputs} | {p.name for p in graph.populations}
+        for port in graph.inputs:
+            self.nodes[port.name] = nir.Input(
+                {"input": np.array(port.shape)}, metadata=_note(input=port.payload_max)
+            )
+
+    def population(self, population: Population) -> None:
+        """Add neurons, or a read-out, and the paths that lead there."""
+        if population.neuron is None:
+            self.readout(population)
+            return
+        ends: list[str] = []
+        for synapse, steps in self.paths(population):
+            if _is_bare(synapse) and (synapse.delay or synapse.source not in ends):
+                steps.pop()
+            ends.append(self.chain(synapse.source, steps, population.name))
+        self.node(population.name, _neuron_node(population, population.neuron, self.graph), ends)
+        if all(synapse.source != population.name for _, synapse in self.graph.paths()):
+            self.node(
+                self.free_name("output"),
+                nir.Output({"output": np.array(population.shape)}),
+                [population.name],
+            )
+
+    def readout(self, population: Population) -> None:
+        """Add a read-out: its name is that of its only map, or of the Output that sums several."""
+        paths = self.paths(population)
+        output = nir.Output({"output": np.array(population.shape)})
+        if len(paths) == 1:
+            (synapse, steps), name = paths[0], population.name
+            before = self.chain(synapse.source, steps[:-1], name)
+            self.node(name, steps[-1], [before])
+            self.node(self.free_name("output"), output, [name])
+        else:
+            ends = [self.chain(synapse.source, steps, population.name) for synapse, steps in paths]
+            self.node(population.name, output, ends)
+
+    def paths(self, population: Population) -> list[tuple[Synapse, list[nir.NIRNode]]]:
+        """Each synapse into `population` with its nodes, the bias in the first that can hold it."""
+        bias = _bias_per_channel(population)
+        paths = []
+        for synapse in population.synapses:
+            paths.append((synapse, _path_nodes(synapse, bias, self.graph.weight_bits)))
+            if synapse.kind != "identity":
+                bias = np.zeros_like(bias)
+        if np.any(bias):
+            raise Refusal(
+                f"{population.name}: has a bias and only identity synapses; NIR can't say where it comes in"
+            )
+        return paths
+
+    def chain(self, source: str, steps: list[nir.NIRNode], purpose: str) -> str:
+        """Add `steps` one behind the other after `source`; the name of the last."""
+        for step in steps:
+            name = self.free_name(f"{purpose}_{type(step).__name__.lower()}")
+            self.node(name, step, [source])
+            source = name
+        return source
+
+    def node(self, name: str, node: nir.NIRNode, sources: list[str]) -> None:
+        """Add a node and the edges into it."""
+        self.nodes[name] = node
+        self.edges += [(source, name) for source in sources]
+
+    def free_name(self, wanted: str) -> str:
+        """`wanted`, or with the first number that makes it a new name."""
+        name = next(name for name in (wanted, *(f"{wanted}_{n}" for n in count(2))) if name not in self.taken)
+        self.taken.add(name)
+        return name
+
+
+def _is_bare(synapse: Synapse) -> bool:
+    """Whether an edge alone says what the synapse does."""
+    return synapse.kind == "identity" and bool(np.all(synapse.weight == 1))
+
+
+def _bias_per_channel(population: Population) -> np.ndarray:
+    bias = compact(population.bias, population.shape)
+    if bias.size != population.shape[0]:
+        raise Refusal(
+            f"{population.name}: its bias differs over a map; NIR's convolution has one per channel"
+        )
+    return bias.reshape(-1)
+
+
+def _path_nodes(synapse: Synapse, bias: np.ndarray, bits: int | None) -> list[nir.NIRNode]:
+    """The NIR nodes of one synapse path from its source on."""
+    nodes: list[nir.NIRNode] = []
+    if synapse.delay:
+        nodes.append(nir.Delay(np.full(synapse.source_shape, synapse.delay * DT)))
+    if synapse.kind == "dense" and len(synapse.source_shape) > 1:
+        nodes.append(nir.Flatten({"input": np.array(synapse.source_shape)}, 0, -1))
+    note = _note() if bits is None else _note(weight_exp=9 - bits)
+    nodes.append(_MAPS[synapse.kind](synapse, bias, note))
+    return nodes
+
+
+def _conv(synapse: Synapse, bias: np.ndarray, note: dict[str, Any]) -> nir.Conv2d:
+    node = nir.Conv2d(
+        input_shape=(synapse.source_shape[1], synapse.source_shape[2]),
+        weight=synapse.weight,
+        stride=synapse.stride,
+        padding=synapse.padding,
+        dilation=synapse.dilation,
+        groups=synapse.groups,
+        bias=bias,
+        metadata=note,
+    )
+    # What nir works out itself is wrong for grouped convolutions and for kernels that aren't square.
+    node.input_type = {"input": np.array(synapse.source_shape)}
+    node.output_type = {"output": np.array(synapse.shape)}
+    return node
+
+
+def _dense(synapse: Synapse, bias: np.ndarray, note: dict[str, Any]) -> nir.Affine:
+    if len(synapse.shape) > 1:
+        raise Refusal(
+            f"a dense path from {synapse.source} ends in a map {synapse.shape}; NIR has no unflatten"
+        )
+    return nir.Affine(synapse.weight, bias, metadata=note)
+
+
+def _identity(synapse: Synapse, bias: np.ndarray, note: dict[str, Any]) -> nir.Scale:
+    return nir.Scale(np.array(np.broadcast_to(synapse.weight, synapse.shape)), metadata=note)
+
+
+_MAPS: dict[str, Callable[[Synapse, np.ndarray, dict[str, Any]], nir.NIRNode]] = {
+    "conv": _conv,
+    "dense": _dense,
+    "identity": _identity,
+}
+
+
+def _neuron_node(population: Population, neuron: Neuron, graph: Graph) -> nir.NIRNode:
+    """The encoding at the head of this module."""
+
+    def everywhere(value: np.ndarray | float) -> np.ndarray:
+        return np.array(np.broadcast_to(np.asarray(value, dtype=np.float64), population.shape))
+
+    threshold, zero = everywhere(neuron.threshold + _margin(graph)), everywhere(0)
+    note = _note(decay=neuron.decay, **({"scale": neuron.threshold} if graph.is_integer else {}))
+    if neuron.decay == 1:
+        return nir.IF(everywhere(1 / DT), threshold, zero, metadata=note)
+    leak = 1 - neuron.decay
+    return nir.LIF(everywhere(DT / leak), everywhere(1), zero, leak * threshold, zero, metadata=note)
+
+
+def _note(**values: Any) -> dict[str, Any]:
+    return {METADATA: values} if values else {}

@@ -1,0 +1,392 @@
+"""Exported networks in Lava against a NumPy transcription of its fixed-point arithmetic, bit for bit."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from numpy.lib.stride_tricks import sliding_window_view
+from snnkd.export.graph import Graph, InputPort, Neuron, Population, Synapse, depths
+from snnkd.export.loihi2.target import Loihi2
+from snnkd.export.target import Recording
+
+LAVA_SECONDS = 120.0
+FIRING_RATES = (0.005, 0.6)
+
+
+# Lava's arithmetic, in int64
+
+
+def lava_reference(graph: Graph, inputs: np.ndarray) -> Recording:
+    """What `graph` emits for integers (N, T, *shape), undelayed."""
+    emitted = {graph.inputs[0].name: inputs.astype(np.int64)}
+    spikes, sums = {}, {}
+    for population in graph.populations:
+        (synapse,) = population.synapses
+        current = synaptic_sum(synapse, emitted[synapse.source])
+        if population.neuron is None:
+            sums[population.name] = current
+        else:
+            emitted[population.name] = lif(population, population.neuron, current)
+            spikes[population.name] = emitted[population.name].astype(np.uint8)
+    return Recording(spikes, sums)
+
+
+def lif(population: Population, neuron: Neuron, current: np.ndarray) -> np.ndarray:
+    """Spikes for the sums (N, T, *shape): 24 bits of state, six below the sums' unit, rounded toward zero."""
+    dv = round(4096 * (1 - neuron.decay))
+    threshold = neuron.threshold.astype(np.int64) << 6
+    bias = population.bias.astype(np.int64) << 6
+    membrane = np.zeros_like(current[:, 0])
+    spikes = np.zeros_like(current)
+    for step in range(current.shape[1]):
+        decayed = membrane * (4096 - dv)
+        decayed = np.sign(decayed) * (np.abs(decayed) >> 12)
+        wrapped = ((current[:, step] << 6) + 2**23) % 2**24 - 2**23
+        membrane = np.clip(decayed + wrapped + bias, -(2**23) + 1, 2**23 - 1)
+        spikes[:, step] = membrane > threshold
+        membrane[membrane > threshold] = 0
+    return spikes
+
+
+def synaptic_sum(synapse: Synapse, sent: np.ndarray) -> np.ndarray:
+    """W·s for every sample and step, (N, T, *shape)."""
+    weight = synapse.weight.astype(np.int64)
+    if synapse.kind == "dense":
+        return sent.reshape(*sent.shape[:2], -1) @ weight.T
+    (down, right), (pad_y, pad_x), (apart_y, apart_x) = synapse.stride, synapse.padding, synapse.dilation
+    padded = np.pad(sent, ((0, 0), (0, 0), (0, 0), (pad_y, pad_y), (pad_x, pad_x)))
+    out, _, height, width = weight.shape
+    window = (apart_y * (height - 1) + 1, apart_x * (width - 1) + 1)
+    patches = sliding_window_view(padded, window, axis=(3, 4))[:, :, :, ::down, ::right, ::apart_y, ::apart_x]
+    parts = np.split(patches, synapse.groups, axis=2)
+    kernels = np.split(weight, synapse.groups, axis=0)
+    assert out == sum(map(len, kernels))
+    maps = [np.einsum("ntcyxhw,ochw->ntoyx", *pair) for pair in zip(parts, kernels, strict=True)]
+    return np.concatenate(maps, axis=2)
+
+
+# Random networks whose populations all fire
+
+
+class Builder:
+    """Adds layer after layer to a random integer network, with thresholds that the given inputs reach."""
+
+    def __init__(self, seed: int, inputs: np.ndarray, payload_max: int, bits: int = 8, decay: float = 0.5):
+        self.random = np.random.default_rng(seed)
+        self.inputs, self.bits, self.decay = inputs, bits, decay
+        self.graph = Graph((InputPort("input", inputs.shape[2:], payload_max),), (), inputs.shape[1], bits)
+        self.emitted = inputs.astype(np.int64)
+
+    def weight(self, shape: tuple[int, ...], largest: int) -> np.ndarray:
+        """Multiples of g = 2^(9−b) up to `largest` in magnitude."""
+        step = 2 ** (9 - self.bits)
+        return (self.random.integers(-(largest // step), largest // step + 1, shape) * step).astype(float)
+
+    def conv(self, kernel: tuple[int, ...], largest: int, *, per_neuron: bool = False, **options) -> Builder:
+        synapse = Synapse(
+            self.source, "conv", self.weight(kernel, largest), self.emitted.shape[2:], (), **options
+        )
+        return self.add(synapse, per_neuron)
+
+    def dense(self, size: int, largest: int, **options) -> Builder:
+        weight = self.weight((size, int(np.prod(self.emitted.shape[2:]))), largest)
+        return self.add(Synapse(self.source, "dense", weight, self.emitted.shape[2:], ()), **options)
+
+    def add(self, synapse: Synapse, per_neuron: bool = False, bias_max: int | None = None) -> Builder:
+        """A population with a threshold that about one in five of its sums exceeds."""
+        current = synaptic_sum(synapse, self.emitted)
+        shape = current.shape[2:]
+        spread = int(np.abs(current).mean()) // 4 + 1
+        parameters = shape if per_neuron else (shape[0], *(1 for _ in shape[1:]))
+        bias = self.random.integers(-min(spread, 4095), min(spread, 4095) + 1, parameters).astype(float)
+        if bias_max is not None:
+            bias += bias_max
+        axes = (0, 1) if per_neuron else tuple(axis for axis in range(current.ndim) if axis != 2)
+        threshold = np.quantile(current + bias, 0.8, axis=axes).reshape(parameters)
+        threshold = np.clip(np.round(threshold), 1, 131071)
+        neuron = Neuron(self.decay, threshold)
+        name = f"neuron{len(self.graph.populations) + 1}"
+        return self.append(Population(name, shape, (replace(synapse, shape=shape),), bias, neuron, 0))
+
+    def readout(self, classes: int, largest: int) -> Graph:
+        size = int(np.prod(self.emitted.shape[2:]))
+        synapse = Synapse(
+            self.source, "dense", self.weight((classes, size), largest), self.emitted.shape[2:], (classes,)
+        )
+        bias = self.random.integers(-500, 501, classes).astype(float)
+        self.append(Population("readout", (classes,), (synapse,), bias, None, 0))
+        return replace(self.graph, readout_scale=37.0)
+
+    def append(self, population: Population) -> Builder:
+        sources = {p.name: [s.source for s in p.synapses] for p in (*self.graph.populations, population)}
+        population = replace(population, depth=depths(sources)[population.name])
+        self.graph = replace(self.graph, populations=(*self.graph.populations, population))
+        if population.neuron is not None:
+            self.emitted = lif(
+                population, population.neuron, synaptic_sum(population.synapses[0], self.emitted)
+            )
+        return self
+
+    @property
+    def source(self) -> str:
+        return self.graph.populations[-1].name if self.graph.populations else "input"
+
+
+def pixels(seed: int, samples: int, timesteps: int, shape: tuple[int, ...]) -> np.ndarray:
+    """Static images: the same integers 0 … 255 at every step."""
+    images = np.random.default_rng(seed).integers(0, 256, (samples, 1, *shape), dtype=np.uint8)
+    return np.repeat(images, timesteps, axis=1)
+
+
+def events(seed: int, samples: int, timesteps: int, shape: tuple[int, ...], payload_max: int) -> np.ndarray:
+    """Something else at every step, a third of it not zero."""
+    random = np.random.default_rng(seed)
+    values = random.integers(1, payload_max + 1, (samples, timesteps, *shape), dtype=np.uint8)
+    return values * (random.random(values.shape) < 1 / 3)
+
+
+def graded_convolutions() -> tuple[Graph, np.ndarray]:
+    inputs = pixels(1, 6, 4, (2, 9, 7))
+    network = Builder(1, inputs, 255)
+    network.conv((6, 2, 3, 3), 40, stride=(2, 2), padding=(1, 1))
+    network.conv((8, 3, 3, 2), 254, stride=(1, 2), padding=(1, 0), groups=2)
+    return network.dense(12, 254).readout(5, 254), inputs
+
+
+def binary_dense() -> tuple[Graph, np.ndarray]:
+    inputs = events(2, 8, 7, (40,), 1)
+    return Builder(2, inputs, 1).dense(30, 254).dense(20, 254).readout(4, 254), inputs
+
+
+def single_step_per_neuron_constants() -> tuple[Graph, np.ndarray]:
+    inputs = events(3, 10, 1, (1, 8, 9), 15)
+    network = Builder(3, inputs, 15)
+    return network.conv((5, 1, 3, 2), 254, dilation=(2, 3), per_neuron=True).readout(3, 254), inputs
+
+
+def four_bits_of_one_sign() -> tuple[Graph, np.ndarray]:
+    """Dense matrices that netx alone would spoil: no positive weight with −128 the lowest, and all zeros."""
+    inputs = events(4, 8, 3, (24,), 1)
+    network = Builder(4, inputs, 1, bits=4)
+    network.dense(16, 224)
+    first = network.random.integers(0, 8, (14, 16)) * 32.0
+    network.add(Synapse("neuron1", "dense", first, (16,), ()))
+    second = network.random.integers(-4, 1, (12, 14)) * 32.0
+    network.add(Synapse("neuron2", "dense", second, (14,), ()), bias_max=150)
+    assert second.min() == -128
+    return network.readout(3, 0), inputs
+
+
+def rounding_decays() -> tuple[Graph, np.ndarray]:
+    """Twelve steps, decays of 3/4 and 1/2: membranes lose bits below the six that the state has for them."""
+    inputs = events(5, 8, 12, (2, 4, 5), 2)
+    network = Builder(5, inputs, 2, decay=0.75).dense(80, 4)
+    network.decay = 0.5
+    return network.dense(60, 4).readout(4, 254), inputs
+
+
+CASES = [
+    binary_dense,
+    single_step_per_neuron_constants,
+    four_bits_of_one_sign,
+    rounding_decays,
+]
+
+
+def run(folder: Path, inputs: np.ndarray) -> Recording:
+    return Loihi2().run(folder, inputs, inputs.shape[1], LAVA_SECONDS)
+
+
+def assert_same(recording: Recording, expected: Recording) -> None:
+    assert first_difference(recording, expected) is None
+    for name, spikes in expected.spikes.items():
+        assert FIRING_RATES[0] <= spikes.mean() <= FIRING_RATES[1], f"{name} fires at {spikes.mean():.4f}"
+
+
+def first_difference(recording: Recording, expected: Recording) -> tuple[str, tuple[int, ...]] | None:
+    """The first population, and the first (sample, step, neuron …) in it, where two recordings differ."""
+    assert list(recording.spikes) == list(expected.spikes)
+    assert list(recording.sums) == list(expected.sums)
+    for found, wanted in ((recording.spikes, expected.spikes), (recording.sums, expected.sums)):
+        for name in wanted:
+            assert found[name].shape == wanted[name].shape
+            if (found[name] != wanted[name]).any():
+                return name, tuple(np.argwhere(found[name] != wanted[name])[0].tolist())
+    return None
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_lava_emits_every_spike_and_sum_of_the_transcription(case, tmp_path):
+    graph, inputs = case()
+    Loihi2().export(graph, tmp_path)
+    assert_same(run(tmp_path, inputs), lava_reference(graph, inputs))
+
+
+@pytest.mark.parametrize("name", ["neuron1", "neuron2"])
+def test_the_long_case_needs_the_rounding(name):
+    graph, inputs = rounding_decays()
+    expected = lava_reference(graph, inputs)
+    population = graph[name]
+    neuron = population.neuron
+    (synapse,) = population.synapses
+    sent = expected.spikes.get(synapse.source, inputs)
+    current = synaptic_sum(synapse, sent.astype(np.int64)).astype(float)
+    membrane = np.zeros_like(current[:, 0])
+    differing = 0
+    for step in range(inputs.shape[1]):
+        membrane = neuron.decay * membrane + current[:, step] + population.bias
+        spikes = membrane > neuron.threshold
+        differing += (spikes != expected.spikes[name][:, step]).sum()
+        membrane[spikes] = 0
+    assert differing > 0
+
+
+def test_static_images_are_shown_at_every_step(tmp_path):
+    graph, inputs = graded_convolutions()
+    Loihi2().export(graph, tmp_path)
+    done = []
+    recording = Loihi2().run(tmp_path, inputs[:, 0], 4, LAVA_SECONDS, lambda *counts: done.append(counts))
+    assert_same(recording, lava_reference(graph, inputs))
+    assert done == [(sample, 6) for sample in range(1, 7)]
+    assert recording.seconds > 0
+
+
+# Negative controls: what was changed in the file is found, and where
+
+
+@pytest.fixture
+def exported(tmp_path) -> tuple[Path, Graph, np.ndarray]:
+    graph, inputs = graded_convolutions()
+    Loihi2().export(graph, tmp_path)
+    return tmp_path, graph, inputs
+
+
+def edit_file(folder: Path, layer: int, field: str, change) -> None:
+    with h5py.File(folder / "network.net", "r+") as file:
+        values = file[f"layer/{layer}/{field}"][()]
+        change(values)
+        file[f"layer/{layer}/{field}"][...] = values
+
+
+def test_one_weight_by_one_unit_is_found(exported):
+    folder, graph, inputs = exported
+    expected = lava_reference(graph, inputs)
+    for index in np.ndindex(graph["neuron1"].synapses[0].weight.shape):
+        changed = with_weight(graph, "neuron1", index, 2)
+        difference = first_difference(lava_reference(changed, inputs), expected)
+        if difference is not None:
+            break
+    assert difference is not None and difference[0] == "neuron1"
+
+    def change(weight: np.ndarray) -> None:
+        weight[index] += 2
+
+    edit_file(folder, 1, "weight", change)
+    recording = run(folder, inputs)
+    assert first_difference(recording, expected) == difference
+    assert first_difference(recording, lava_reference(changed, inputs)) is None
+
+
+def test_one_threshold_by_one_is_found(exported):
+    folder, graph, inputs = exported
+    expected = lava_reference(graph, inputs)
+    channels = len(graph["neuron2"].neuron.threshold)
+    for channel, unit in product(range(channels), (1, -1)):
+        changed = with_threshold(graph, "neuron2", channel, unit)
+        difference = first_difference(lava_reference(changed, inputs), expected)
+        if difference is not None:
+            break
+    assert difference is not None and difference[0] == "neuron2" and difference[1][2] == channel
+
+    def change(threshold: np.ndarray) -> None:
+        threshold[channel] += unit
+
+    edit_file(folder, 2, "neuron/vThMant", change)
+    assert first_difference(run(folder, inputs), expected) == difference
+
+
+def test_one_delay_by_one_step_is_found(exported):
+    folder, graph, inputs = exported
+    with h5py.File(folder / "network.net", "r+") as file:
+        assert file["layer/4/type"][()] == b"dense"
+        file.create_dataset("layer/4/delay", data=np.int64(1))
+    difference = first_difference(run(folder, inputs), lava_reference(graph, inputs))
+    assert difference is not None and difference[0] == "neuron3"
+
+
+def with_weight(graph: Graph, name: str, index: tuple[int, ...], change: int) -> Graph:
+    (synapse,) = graph[name].synapses
+    weight = synapse.weight.copy()
+    weight[index] += change
+    return with_population(graph, replace(graph[name], synapses=(replace(synapse, weight=weight),)))
+
+
+def with_threshold(graph: Graph, name: str, channel: int, change: int) -> Graph:
+    neuron = graph[name].neuron
+    threshold = neuron.threshold.copy()
+    threshold[channel] += change
+    return with_population(graph, replace(graph[name], neuron=replace(neuron, threshold=threshold)))
+
+
+def with_population(graph: Graph, changed: Population) -> Graph:
+    return replace(
+        graph, populations=tuple(changed if p.name == changed.name else p for p in graph.populations)
+    )
+
+
+# Without snnkd
+
+NEEDED_TO_RUN = (
+    "lava",
+    "numpy",
+    "numpy.libs",
+    "scipy",
+    "scipy.libs",
+    "h5py",
+    "h5py.libs",
+    "networkx",
+    "asteval",
+)
+
+
+def test_runner_needs_neither_snnkd_nor_torch(exported, tmp_path_factory):
+    folder, graph, inputs = exported
+    packages = tmp_path_factory.mktemp("packages")
+    site_packages = Path(np.__file__).parents[1]
+    for name in NEEDED_TO_RUN:
+        if (site_packages / name).exists():
+            (packages / name).symlink_to(site_packages / name)
+    moved = shutil.copytree(folder, tmp_path_factory.mktemp("elsewhere") / "an odd name")
+    np.save(moved / "inputs.npy", inputs)
+    environment = {"PYTHONPATH": str(packages), "PATH": "/usr/bin:/bin"}
+    python = [sys.executable, "-S", "-B"]
+    absent = "import importlib.util as u; assert not (u.find_spec('snnkd') or u.find_spec('torch'))"
+    subprocess.run([*python, "-c", absent], env=environment, cwd=moved, check=True)
+
+    arguments = ["run.py", "--inputs", "inputs.npy", "--output", "recording.npz", "--predict"]
+    done = subprocess.run(
+        [*python, *arguments],
+        env=environment,
+        cwd=moved,
+        capture_output=True,
+        text=True,
+        timeout=LAVA_SECONDS,
+    )
+    assert done.returncode == 0, done.stderr
+
+    expected = lava_reference(graph, inputs)
+    with np.load(moved / "recording.npz", allow_pickle=False) as recording:
+        spikes = {name: recording[f"spikes/{name}"] for name in expected.spikes}
+        sums = {name: recording[f"sums/{name}"] for name in expected.sums}
+    assert_same(Recording(spikes, sums), expected)
+    (readout,) = graph.readouts
+    logits = (sums[readout.name].sum(axis=1) + inputs.shape[1] * readout.bias) / graph.readout_scale
+    assert done.stdout.split() == [str(label) for label in logits.argmax(axis=1)]

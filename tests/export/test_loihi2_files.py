@@ -1,0 +1,183 @@
+"""What an exported folder holds, and what its script says of a damaged folder or of inputs that don't fit."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from snnkd import InputError, Refusal, __version__
+from snnkd.export.graph import Graph, InputPort, Neuron, Population, Synapse
+from snnkd.export.loihi2 import target
+from snnkd.export.loihi2.target import Loihi2
+
+SHAPE = (2, 4, 3)
+SECONDS = 30.0
+
+
+def small_graph(payload_max: int = 9, classes: int = 3) -> Graph:
+    """Convolution with per-neuron constants, dense, read-out."""
+    random = np.random.default_rng(7)
+    even = lambda shape: random.integers(-20, 21, shape) * 2.0  # noqa: E731
+    conv = Synapse("input", "conv", even((5, 2, 3, 1)), SHAPE, (5, 2, 3), (2, 1), (1, 0))
+    dense = Synapse("maps", "dense", even((6, 30)), (5, 2, 3), (6,))
+    readout = Synapse("hidden", "dense", even((classes, 6)), (6,), (classes,))
+    per_neuron = random.integers(1, 900, (5, 2, 3)).astype(float)
+    populations = (
+        Population("maps", (5, 2, 3), (conv,), np.arange(5.0).reshape(5, 1, 1), Neuron(0.5, per_neuron), 1),
+        Population("hidden", (6,), (dense,), np.arange(-3.0, 3), Neuron(0.25, np.full(6, 40.0)), 2),
+        Population("readout", (classes,), (readout,), np.arange(10.0, 10 + classes), None, 3),
+    )
+    return Graph((InputPort("input", SHAPE, payload_max),), populations, 4, 8, 12.5)
+
+
+@pytest.fixture
+def exported(tmp_path) -> Path:
+    Loihi2().export(small_graph(), tmp_path)
+    return tmp_path
+
+
+def test_the_same_network_gives_the_same_bytes(tmp_path):
+    Loihi2().export(small_graph(), tmp_path / "one")
+    time.sleep(1.1)  # HDF5 can stamp its objects with seconds
+    Loihi2().export(small_graph(), tmp_path / "two")
+    files = sorted(path.name for path in (tmp_path / "one").iterdir())
+    assert files == ["lava_repairs.py", "manifest.json", "network.net", "run.py"]
+    for name in files:
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+    other = small_graph(classes=4)
+    Loihi2().export(other, tmp_path / "two")
+    assert (tmp_path / "one" / "network.net").read_bytes() != (tmp_path / "two" / "network.net").read_bytes()
+
+
+def test_every_number_is_in_the_file(exported):
+    graph = small_graph()
+    with h5py.File(exported / "network.net") as file:
+        layers = [file[f"layer/{index}"] for index in range(len(file["layer"]))]
+        assert [layer["type"][()] for layer in layers] == [b"input", b"conv", b"flatten", b"dense", b"dense"]
+        _, conv, _, dense, readout = layers
+        for layer, population in (
+            (conv, graph["maps"]),
+            (dense, graph["hidden"]),
+            (readout, graph["readout"]),
+        ):
+            assert (layer["weight"][()] == population.synapses[0].weight).all()
+            assert layer["weight"].dtype.kind == "i"
+            assert tuple(layer["shape"]) == population.shape
+        assert (conv["neuron/vThMant"][()].transpose(2, 1, 0) == graph["maps"].neuron.threshold).all()
+        assert list(conv["bias"]) == [0, 1, 2, 3, 4]
+        assert [tuple(conv[field]) for field in ("stride", "padding", "dilation")] == [(2, 1), (1, 0), (1, 1)]
+        assert [layer["neuron/vDecay"][()] for layer in (conv, dense)] == [2048, 3072]
+        assert list(dense["bias"]) == [-3, -2, -1, 0, 1, 2]
+        assert "neuron" not in readout and "bias" not in readout
+
+
+def test_the_manifest_says_all_that_the_file_cannot(exported):
+    manifest = json.loads((exported / "manifest.json").read_text())
+    checksum = hashlib.sha256((exported / "network.net").read_bytes()).hexdigest()
+    expected = {
+        "target": "loihi2",
+        "snnkd": __version__,
+        "backend": "lava-fixed-point",
+        "silicon": "unverified",
+        "bits": 8,
+        "timesteps": 4,
+        "cores": 3,
+        "files": ["network.net", "run.py", "lava_repairs.py", "manifest.json"],
+        "sha256": {"network.net": checksum},
+        "input": {"name": "input", "shape": [2, 4, 3], "payload_max": 9},
+    }
+    assert {key: manifest[key] for key in expected} == expected
+    assert manifest["readout"]["bias"] == [10, 11, 12] and manifest["readout"]["scale"] == 12.5
+    layers = [
+        (layer["name"], layer["shape"], layer["depth"], layer["netx_index"]) for layer in manifest["layers"]
+    ]
+    assert layers == [("maps", [5, 2, 3], 1, 1), ("hidden", [6], 2, 3), ("readout", [3], 3, 4)]
+    assert {layer["range"] for layer in manifest["layers"]} == {"proven"}
+
+
+def test_populations_take_whole_cores():
+    one = small_graph()["hidden"]
+    sizes = {1: 1, 8192: 1, 8193: 2, 16385: 3}
+    for neurons, cores in sizes.items():
+        assert target.cores(Population(one.name, (neurons,), one.synapses, one.bias, one.neuron, 1)) == cores
+
+
+def test_a_float_network_is_sent_to_quantisation(tmp_path):
+    graph = small_graph()
+    with pytest.raises(InputError, match="this is a float network; quantise it first"):
+        Loihi2().export(Graph(graph.inputs, graph.populations, 4), tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_network_that_does_not_fit_is_refused_with_every_reason(tmp_path):
+    with pytest.raises(
+        Refusal, match=r"doesn't fit loihi2: input: payload is 256, .*; maps: largest synaptic sum"
+    ):
+        Loihi2().export(small_graph(payload_max=256 * 500), tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="can't write .*Not a directory"):
+        Loihi2().export(small_graph(), tmp_path / "file")
+
+
+# Damage, and inputs that don't fit: found before Lava starts
+
+
+def run(folder: Path, inputs: np.ndarray | None = None, timesteps: int = 4) -> None:
+    Loihi2().run(folder, np.zeros((2, *SHAPE), int) if inputs is None else inputs, timesteps, SECONDS)
+
+
+def assert_one_line(match: str, *arguments) -> None:
+    with pytest.raises(InputError, match=match) as raised:
+        run(*arguments)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("name", ["network.net", "manifest.json"])
+def test_missing_file(exported, name):
+    (exported / name).unlink()
+    assert_one_line(f"can't read .*{name} .No such file or directory.; export the network again", exported)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"timesteps": 4, "input": 3}'])
+def test_damaged_manifest(exported, content):
+    (exported / "manifest.json").write_text(content)
+    assert_one_line(r"manifest\.json is damaged \(.*\); export the network again", exported)
+
+
+def test_truncated_network(exported):
+    network = exported / "network.net"
+    network.write_bytes(network.read_bytes()[:2000])
+    assert_one_line("failed: Lava failed .*truncated.*export it again", exported)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "line"),
+    [
+        (
+            np.zeros((0, *SHAPE), int),
+            r"inputs have shape \(0, 2, 4, 3\), the network takes \(N, 2, 4, 3\) or",
+        ),
+        (np.zeros((2, 4, 3), int), r"inputs have shape \(2, 4, 3\)"),
+        (np.zeros((2, 3, 4, 2), int), r"inputs have shape \(2, 3, 4, 2\)"),
+        (np.zeros((2, 4, *SHAPE)), r"inputs are float64, the network takes integers 0 … 9"),
+        (np.full((2, *SHAPE), 10), r"inputs hold 10 … 10, the network takes integers 0 … 9"),
+        (np.full((2, *SHAPE), -1), r"inputs hold -1 … -1"),
+        (np.zeros((2, 5, *SHAPE), int), r"inputs have 5 steps, 4 are asked for"),
+        (np.array([{}, {}]), "inputs are object, expected an array of integers"),
+    ],
+)
+def test_inputs_that_do_not_fit(exported, inputs, line):
+    assert_one_line(line, exported, inputs)
+
+
+def test_no_steps(exported):
+    assert_one_line("the number of steps is 0; choose one, at least 1", exported, None, 0)

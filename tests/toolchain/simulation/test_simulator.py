@@ -1,0 +1,251 @@
+"""Engines, chunks, observers, records: what must not change a result, and what is refused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from snnkd import InputError
+from snnkd.export.graph import Graph, InputPort, Neuron, Population, Synapse
+from snnkd.toolchain.simulation import simulator as simulator_module
+from snnkd.toolchain.simulation.engines import choose_engine
+from snnkd.toolchain.simulation.simulator import Simulator, predictions, record, simulate
+from snnkd.toolchain.simulation.synapses import convolve_by_product, full_precision
+
+
+def same(one, other) -> bool:
+    """Whether two activities are equal in every spike and every sum."""
+    return (
+        all(torch.equal(one.spikes[name], other.spikes[name]) for name in one.spikes)
+        and all(torch.equal(one.sums[name], other.sums[name]) for name in one.sums)
+        and torch.equal(one.totals, other.totals)
+    )
+
+
+def single(weight: float, threshold: float = 9.0, bias: float = 0.0, decay: float = 0.5) -> Graph:
+    """One binary input, one neuron, one read-out."""
+    path = Synapse("in", "dense", np.array([[weight]]), (1,), (1,))
+    out = Synapse("n", "dense", np.array([[2.0], [2.0]]), (1,), (2,))
+    neuron = Neuron(decay, np.array([threshold]))
+    return Graph(
+        (InputPort("in", (1,), 1),),
+        (
+            Population("n", (1,), (path,), np.array([bias]), neuron, 1),
+            Population("out", (2,), (out,), np.zeros(2), None, 2),
+        ),
+        weight_bits=8,
+    )
+
+
+def test_both_engines_agree_where_both_are_exact(networks):
+    for seed, timesteps in enumerate((1, 2, 4, 7)):
+        made = networks(seed, delays=(1, 2))
+        graph, inputs = made.graph(), torch.from_numpy(made.inputs(200, timesteps))
+        fast, general = Simulator(graph, timesteps), Simulator(graph, timesteps, "fixed-point")
+        assert (fast.engine, general.engine) == ("exact-float32", "fixed-point")
+        assert same(fast.run(inputs), general.run(inputs))
+
+
+def test_a_float_network_is_the_integer_network_in_another_unit(networks):
+    made = networks(1)
+    graph, inputs = made.graph(), torch.from_numpy(made.inputs(200))
+
+    def scaled(population: Population) -> Population:
+        paths = tuple(replace(s, weight=s.weight / 64) for s in population.synapses)
+        neuron = population.neuron and replace(population.neuron, threshold=population.neuron.threshold / 64)
+        return replace(population, synapses=paths, bias=population.bias / 64, neuron=neuron)
+
+    floats = replace(graph, weight_bits=None, populations=tuple(map(scaled, graph.populations)))
+    ours, theirs = Simulator(floats, 4).run(inputs), Simulator(graph, 4).run(inputs)
+    assert Simulator(floats, 4).engine == "float"
+    assert all(torch.equal(ours.spikes[name], theirs.spikes[name]) for name in theirs.spikes)
+    assert torch.equal(ours.logits * 64, theirs.logits)
+
+
+@pytest.mark.parametrize(
+    ("engine", "timesteps"), [("exact-float32", 7), ("fixed-point", 7), ("fixed-point", 12)]
+)
+def test_a_static_input_is_the_same_frame_at_every_step(networks, engine, timesteps):
+    made = networks(2, delays=(2, 1))
+    static = torch.from_numpy(made.inputs(20))
+    frames = static.unsqueeze(1).expand(-1, timesteps, -1, -1, -1)
+    simulator = Simulator(made.graph(), timesteps, engine)
+    assert same(simulator.run(static), simulator.run(frames))
+
+
+@pytest.mark.parametrize(
+    ("graph", "timesteps", "engine"),
+    [
+        (single(100), 7, "exact-float32"),
+        (single(100), 8, "fixed-point"),
+        (single(100, decay=0.25), 4, "exact-float32"),
+        (single(100, decay=0.25), 5, "fixed-point"),
+        (single(100, decay=0.9), 2, "fixed-point"),
+        (single(100, decay=1.0), 100, "exact-float32"),
+        (single(100, decay=0.0), 100, "exact-float32"),
+        (single(131062), 2, "exact-float32"),
+        (single(131068), 2, "fixed-point"),
+        (single(131072), 1, "fixed-point"),
+        (single(-87380), 2, "exact-float32"),
+        (single(-87381), 2, "fixed-point"),
+        (single(-87380, bias=-1), 2, "fixed-point"),
+        (single(9, threshold=131072), 2, "fixed-point"),
+        (replace(single(1.5), weight_bits=None), 4, "float"),
+    ],
+)
+def test_the_engine_follows_from_proven_bounds(graph, timesteps, engine):
+    assert choose_engine(graph, timesteps) == engine
+
+
+def test_chunks_change_nothing_and_observers_see_all(networks):
+    made = networks(4)
+    graph, inputs = made.graph(), made.inputs(23)
+    whole = record(graph, inputs, 5)
+    for size in (1, 7, 23, 100):
+        seen, steps = [], []
+        predicted = simulate(
+            graph,
+            inputs,
+            5,
+            [lambda shown, activity, seen=seen: seen.append((shown, activity.spikes["b"]))],
+            size,
+            lambda *done, steps=steps: steps.append(done),
+        )
+        assert predicted.dtype == np.int64
+        assert np.array_equal(predicted, predictions(graph, whole))
+        assert np.array_equal(torch.cat([shown for shown, _ in seen]).numpy(), inputs)
+        assert np.array_equal(torch.cat([s for _, s in seen], 1).transpose(0, 1).numpy(), whole.spikes["b"])
+        assert steps[-1] == (23, 23)
+        assert len(steps) == -(-23 // size)
+
+
+def test_chunks_keep_to_the_memory_budget(networks, monkeypatch):
+    made = networks(4)
+    monkeypatch.setattr(
+        simulator_module, "MEMORY_BUDGET", 3 * simulator_module.bytes_per_sample(made.graph(), 5)
+    )
+    sizes = []
+    simulate(made.graph(), made.inputs(10), 5, [lambda shown, _: sizes.append(len(shown))])
+    assert sizes == [3, 3, 3, 1]
+
+
+def test_a_recording_is_by_sample(networks):
+    made = networks(6)
+    graph, inputs = made.graph(), made.inputs(3, 4)
+    recording, activity = record(graph, inputs, 4), Simulator(graph, 4).run(torch.from_numpy(inputs))
+    assert {name: (s.dtype, s.shape) for name, s in recording.spikes.items()} == {
+        "a": (np.uint8, (3, 4, 4, 5, 4)),
+        "b": (np.uint8, (3, 4, 4, 5, 4)),
+        "c": (np.uint8, (3, 4, 5)),
+    }
+    assert recording.sums["out"].dtype == np.int64
+    assert np.array_equal(recording.sums["out"], activity.sums["out"].transpose(0, 1).numpy())
+
+
+def test_equal_totals_go_to_the_lowest_class():
+    graph, ones = single(10), np.ones((4, 1), np.uint8)
+    assert simulate(graph, ones, 3).tolist() == [0] * 4
+    one_more = replace(graph["out"], bias=np.array([0.0, 1.0]))
+    assert simulate(replace(graph, populations=(graph["n"], one_more)), ones, 3).tolist() == [1] * 4
+
+
+def test_totals_are_compared_as_integers():
+    graph = single(10)
+    huge = replace(graph["out"], bias=np.array([2.0**52, 2.0**52 + 1]))
+    assert simulate(
+        replace(graph, populations=(graph["n"], huge)), np.ones((1, 1), np.uint8), 4
+    ).tolist() == [1]
+
+
+def test_read_outs_are_added():
+    graph = single(10)
+    second = replace(graph["out"], name="more", bias=np.array([0.0, 5.0]))
+    activity = Simulator(replace(graph, populations=(*graph.populations, second)), 2).run(
+        torch.ones(1, 1, dtype=torch.int)
+    )
+    assert activity.totals.tolist() == [[8, 18]]
+
+
+def test_the_membrane_before_each_reset():
+    decays = Simulator(single(5, decay=0.5), 4).membrane(torch.ones(1, 1, dtype=torch.uint8), "n")
+    assert decays.flatten().tolist() == [5, 7.5, 8.75, 9.375]
+    fires = Simulator(single(7, decay=0.9), 4).membrane(torch.ones(1, 1, dtype=torch.uint8), "n")
+    step = 7 + (7 * 64 * 3686 // 4096) / 64
+    assert fires.flatten().tolist() == [7, step, 7, step]
+
+
+@pytest.mark.parametrize("index", range(6))
+def test_the_matrix_product_is_the_convolution(geometries, index):
+    geometry, rng = geometries[index], np.random.default_rng(index)
+    weight = torch.from_numpy(
+        rng.integers(-254, 255, (4, 2 // geometry.groups, *geometry.kernel)).astype(np.float32)
+    )
+    frames = torch.from_numpy(rng.integers(0, 256, (6, 2, 5, 4)).astype(np.float32))
+    options = (geometry.stride, geometry.padding, geometry.dilation, geometry.groups)
+    synapse = Synapse("in", "conv", weight.numpy(), (2, 5, 4), (4, *geometry.size), *options)
+    expected = F.conv2d(frames.double(), weight.double(), None, *options)
+    assert torch.equal(convolve_by_product(synapse, weight, frames).double(), expected)
+
+
+def test_full_precision_is_asked_for_and_given_back():
+    onednn = torch.backends.mkldnn
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    try:
+        with full_precision():
+            assert torch.backends.cuda.matmul.fp32_precision == "ieee"
+            assert onednn.matmul.fp32_precision == onednn.conv.fp32_precision == "ieee"  # pyright: ignore
+        assert torch.get_float32_matmul_precision() == "medium"
+        assert onednn.matmul.fp32_precision == "bf16"  # pyright: ignore
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "says"),
+    [
+        (np.zeros((2, 1), np.float32), "torch.float32; expected integers 0 … 1"),
+        (np.full((2, 1), 2, np.uint8), "lie in 2 … 2; expected 0 … 1"),
+        (np.full((2, 1), -1), "lie in -1 … -1; expected 0 … 1"),
+        (
+            np.zeros((2, 3), np.uint8),
+            r"shape is \(2, 3\); expected \(samples, 1\) or, as frames, \(samples, 4, 1\)",
+        ),
+        (np.zeros((2, 3, 1), np.uint8), r"shape is \(2, 3, 1\)"),
+        (np.zeros((0, 1), np.uint8), "no samples"),
+    ],
+)
+def test_inputs_that_do_not_fit(inputs, says):
+    with pytest.raises(InputError, match=says):
+        simulate(single(5), inputs, 4)
+
+
+def with_neuron(**changes) -> Graph:
+    graph = single(5)
+    return replace(graph, populations=(replace(graph["n"], **changes), graph["out"]))
+
+
+@pytest.mark.parametrize(
+    ("graph", "timesteps", "says"),
+    [
+        (single(5), 0, "time steps is 0"),
+        (single(5.5), 4, "n: an integer network's constants must be whole"),
+        (with_neuron(bias=np.array([0.5])), 4, "must be whole"),
+        (single(2.0**31), 4, "n: a synaptic sum can reach 2147483648"),
+        (replace(single(5), inputs=(InputPort("in", (1,)), InputPort("two", (1,)))), 4, "2 inputs"),
+        (replace(single(5), populations=single(5).populations[:1]), 4, "no read-out"),
+    ],
+)
+def test_networks_that_cannot_be_run(graph, timesteps, says):
+    with pytest.raises(InputError, match=says):
+        simulate(graph, np.ones((1, 1), np.uint8), timesteps)
+
+
+def test_an_engine_that_is_not_exact_is_refused():
+    with pytest.raises(InputError, match="'exact-float32' isn't exact for this network; 'fixed-point' is"):
+        Simulator(single(5), 8, "exact-float32")
+    with pytest.raises(InputError, match="'float' isn't exact"):
+        Simulator(single(5), 4, "float")

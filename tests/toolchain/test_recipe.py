@@ -1,0 +1,57 @@
+"""Recipes: what ships is valid, what is wrong is said in one line."""
+
+import tomllib
+
+import pytest
+
+from snnkd import InputError
+from snnkd.toolchain.recipe import dump, load_recipe, recipe_names, validate
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_shipped_recipes_are_valid_and_survive_being_written_out(name):
+    recipe = load_recipe(name)
+    assert validate(tomllib.loads(dump(recipe)), "again") == recipe
+
+
+def test_overrides_change_nested_keys():
+    recipe = load_recipe("digits", ["student.epochs=3", "method=kd", "student.options.widths=[8, 8]"])
+    assert (recipe.student.epochs, recipe.method) == (3, "kd")
+    assert recipe.student.options["widths"] == [8, 8]
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("student.epoch=3", "unknown key 'student.epoch'; did you mean 'epochs'?"),
+        ("mehtod=ce", "unknown key 'mehtod'; did you mean 'method'?"),
+        ("methods.samd.wieght=1", "unknown key 'methods.samd.wieght'; did you mean 'weight'?"),
+        ("student.options.width=[1]", "unknown key 'student.options.width'; did you mean 'widths'?"),
+        ("student.epochs=0", "student.epochs: should be greater than 0, found 0"),
+        ("neuron.decay=nan", "neuron.decay: should be a finite number, found nan"),
+        ("neuron.decay=1.5", "neuron.decay: should be less than or equal to 1, found 1.5"),
+        ("timesteps=many", "timesteps: should be a valid integer, unable to parse string as an integer"),
+        ("methods.nld.variant=best", "methods.nld.variant: should be 'paper', 'released' or 'normalized'"),
+        ("student.options.strides=[1]", "widths and strides must be equally long, found 2 and 1"),
+        ("method=kdd", "there is no method 'kdd'; did you mean 'kd'?"),
+        ("student.model=resnet", "there is no model 'resnet'"),
+        ("name=../up", "name: String should match pattern"),
+        ("epochs", "can't apply 'epochs'; write it as key=value"),
+    ],
+)
+def test_what_is_wrong_is_named(override, message):
+    with pytest.raises(InputError) as caught:
+        load_recipe("digits", [override])
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_broken_files_are_named(tmp_path):
+    broken = tmp_path / "broken.toml"
+    broken.write_text("seed = [1,")
+    with pytest.raises(InputError, match=r"broken\.toml is not valid TOML"):
+        load_recipe(broken)
+    with pytest.raises(InputError, match=r"can't read recipe .*missing\.toml: No such file"):
+        load_recipe(tmp_path / "missing.toml")
+    with pytest.raises(InputError, match="there is no recipe 'digit'; did you mean 'digits'"):
+        load_recipe("digit")

@@ -1,0 +1,185 @@
+"""Training: the teacher stays as it is, seeds decide everything, and a killed run ends in the same weights."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+import snnkd
+from snnkd import InputError, Refusal
+from snnkd.toolchain import training
+from snnkd.toolchain.checkpoint import load_tensors
+from snnkd.toolchain.recipe import dump, load_recipe
+from snnkd.toolchain.run import Run
+
+SMALL = [
+    "student.options.widths=[4, 6]",
+    "student.options.pooling=2",
+    "teacher.options={widths=[4, 6], strides=[1, 2]}",
+    "student.epochs=4",
+    "teacher.epochs=2",
+    "student.batch_size=128",
+]
+
+
+def rows_of(run):
+    return [json.loads(line) for line in run.metrics_file.read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A small student, trained by every method at once."""
+    return snnkd.train("digits", [*SMALL, "method=samd+nld+kd"], tmp_path_factory.mktemp("run") / "a")
+
+
+def test_a_run_s_folder_holds_what_the_stages_after_it_need(trained):
+    summary, rows = trained.summary(), rows_of(trained)
+    assert summary["student"]["test_accuracy"] > 0.5
+    assert summary["teacher"]["test_accuracy"] > 0.3
+    assert 0 < summary["student"]["spike_rate"] < 0.6
+    assert trained.network_file.exists()
+    student = [row for row in rows if row["role"] == "student"]
+    assert [row["epoch"] for row in student] == [1, 2, 3, 4]
+    assert student[-1]["loss"] < student[0]["loss"]
+    assert set(student[0]["terms"]) == {"ce", "samd", "nld", "kd"} == set(student[0]["tap_gradient_norms"])
+    assert all(norm > 0 for row in student for norm in row["tap_gradient_norms"].values())
+    assert -1 <= student[0]["map_agreement"] <= 1
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_one_others(trained, tmp_path):
+    arguments = [*SMALL, "method=samd+nld+kd"]
+    again = snnkd.train("digits", arguments, tmp_path / "again")
+    assert again.student_file.read_bytes() == trained.student_file.read_bytes()
+    assert again.teacher_file.read_bytes() == trained.teacher_file.read_bytes()
+    other = snnkd.train(
+        "digits", [*arguments, "seed=1", "student.epochs=1", "teacher.epochs=1"], tmp_path / "b"
+    )
+    assert other.student_file.read_bytes() != trained.student_file.read_bytes()
+
+
+def test_distillation_leaves_the_teacher_s_weights_and_buffers_bit_for_bit(tmp_path):
+    recipe = load_recipe("digits", [*SMALL, "method=samd+nld"])
+    run = Run(tmp_path)
+    run.recipe_file.write_text(dump(recipe))
+    stage = training._Training.of(run, None)
+    stage._teacher()
+    before = {name: tensor.clone() for name, tensor in stage.teacher.state_dict().items()}
+    assert any("running_mean" in name for name in before)
+    untrained = {name: tensor.clone() for name, tensor in stage.student.state_dict().items()}
+    stage._student()
+    assert all(torch.equal(before[name], tensor) for name, tensor in stage.teacher.state_dict().items())
+    assert not any(torch.equal(untrained[n], t) for n, t in stage.student.state_dict().items())
+
+
+def test_gradients_reach_every_trainable_parameter(tmp_path):
+    recipe = load_recipe("digits", [*SMALL, "method=samd+nld"])
+    run = Run(tmp_path)
+    run.recipe_file.write_text(dump(recipe))
+    stage = training._Training.of(run, None)
+    training.freeze(stage.teacher)
+    task = training._StudentTask(stage)
+    images, labels = next(training.batches(stage.data.train, 128, 0))
+    step = task.step(images, labels)
+    torch.stack(list(step.terms.values())).sum().backward()
+    for name, parameter in stage.student.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.abs().sum() > 0, name
+    assert all(parameter.grad is None for parameter in stage.teacher.parameters())
+
+
+def test_the_best_validation_epoch_is_kept(trained):
+    student = [row for row in rows_of(trained) if row["role"] == "student"]
+    best = max(row["validation_accuracy"] for row in student)
+    tensors, _ = load_tensors(trained.student_file)
+    stage = training._Training.of(trained, None)
+    stage.student.load_state_dict(tensors)
+    stage.student.eval()
+    assert training._accuracy(stage.student, stage.data.validation, stage.fabric) == best
+
+
+def command(*arguments):
+    return [sys.executable, "-m", "snnkd.toolchain.cli", *arguments]
+
+
+def test_a_run_killed_at_any_moment_resumes_to_bit_identical_weights(tmp_path):
+    """At least five kills at random moments, whatever is under way: start, teacher, student, the last files."""
+    sets = [part for override in [*SMALL, "student.epochs=6"] for part in ("--set", override)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    begun = time.monotonic()
+    subprocess.run(command("train", "--run", str(whole), *sets), check=True, env=environment, timeout=300)
+    duration = time.monotonic() - begun
+
+    moments = random.Random(7)
+    kills = 0
+    while kills < 5:
+        resumable = (killed / "recipe.toml").exists()
+        arguments = ["train", "--run", str(killed), *(["--resume"] if resumable else sets)]
+        process = subprocess.Popen(command(*arguments), env=environment, stderr=subprocess.PIPE, text=True)
+        try:
+            process.wait(timeout=moments.uniform(0.3, 0.8) * duration)
+            if process.returncode == 0:  # done before its time: begin again, so that all five kills count
+                for path in sorted(killed.rglob("*"), reverse=True):
+                    path.unlink() if path.is_file() else path.rmdir()
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            kills += 1
+        process.communicate()
+    subprocess.run(
+        command(
+            "train", "--run", str(killed), *(["--resume"] if (killed / "recipe.toml").exists() else sets)
+        ),
+        check=True,
+        env=environment,
+        timeout=300,
+    )
+    for name in ("student.safetensors", "teacher.safetensors", "student.nir"):
+        assert (killed / name).read_bytes() == (whole / name).read_bytes(), name
+    strip = [{k: v for k, v in row.items() if k != "seconds"} for row in rows_of(Run(killed))]
+    assert strip == [{k: v for k, v in row.items() if k != "seconds"} for row in rows_of(Run(whole))]
+    assert not [path for path in killed.rglob("*") if path.name.startswith(".recipe")]
+
+
+def test_checkpoints_of_other_networks_and_broken_ones_are_refused(trained, tmp_path):
+    from snnkd.toolchain.checkpoint import load_weights
+
+    stage = training._Training.of(trained, None)
+    with pytest.raises(InputError, match=r"is of another architecture: layers\."):
+        load_weights(trained.teacher_file, torch.nn.ModuleDict({"layers": torch.nn.Linear(2, 2)}))
+    truncated = tmp_path / "student.safetensors"
+    truncated.write_bytes(trained.student_file.read_bytes()[:-100])
+    with pytest.raises(InputError, match="truncated or not a safetensors file"):
+        load_weights(truncated, stage.student)
+    with pytest.raises(InputError, match="there is no checkpoint"):
+        load_weights(tmp_path / "none.safetensors", stage.student)
+
+
+def test_a_student_that_no_chip_can_hold_is_refused_before_training(tmp_path, monkeypatch):
+    build = training.build_networks
+
+    def with_relu(recipe, task):
+        student, teacher = build(recipe, task)
+        student.layers.neuron2 = torch.nn.ReLU()
+        return student, teacher
+
+    monkeypatch.setattr(training, "build_networks", with_relu)
+    with pytest.raises(Refusal, match="ReLU"):
+        snnkd.train("digits", SMALL, tmp_path / "run")
+
+
+def test_a_diverging_loss_is_said_and_not_trained_on(tmp_path):
+    with pytest.raises(InputError, match=r"teacher's loss became .* lower teacher\.learning_rate"):
+        snnkd.train("digits", [*SMALL, "teacher.learning_rate=1e30"], tmp_path / "run")
+
+
+def test_maps_of_different_sizes_are_refused_before_training_the_student(tmp_path):
+    with pytest.raises(InputError, match="give both networks the same strides"):
+        snnkd.train(
+            "digits", [*SMALL, "teacher.options.strides=[1, 1]", "teacher.epochs=1"], tmp_path / "run"
+        )

@@ -1,0 +1,170 @@
+"""The integer rules: what a scale makes of a population, what limits it, and the largest that holds.
+
+For b-bit weights let g = 2^(9−b) and Q = 2^(b−1) − 1. With one integer scale k per output channel of neurons
+whose threshold is 1:
+
+    θ_int = k     bias_int = round(bias·k)     w_int = g·round(w·k/g), at most g·Q     skip_int = round(skip·k)
+
+A rule's *load* is the share of its limit that is used. Rounding being monotone, no load falls while k grows, so
+the largest k is found by bisection; only the format of skips, m·2^e, has gaps, and those are stepped over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ... import Refusal
+from ...export.graph import Population, Synapse
+from ...export.target import Constraints
+from ..simulation.bounds import by_channel, drive, membrane_reach
+
+SKIP_MANTISSA_MAX = 255
+"""An identity skip's weight is m·2^e; m has 8 bits."""
+READOUT_SCALE_MAX = 2**31 - 1
+"""Only the host knows a read-out's scale: no register bounds it."""
+
+
+def weight_step(bits: int) -> int:
+    """g: what a unit of a b-bit weight is worth."""
+    return 2 ** (9 - bits)
+
+
+def weight_max(bits: int) -> int:
+    """g·Q: the largest weight."""
+    return weight_step(bits) * (2 ** (bits - 1) - 1)
+
+
+def largest_weight(population: Population) -> np.ndarray:
+    """max |w| of each channel over all paths but identity skips, (C,)."""
+    channels = population.shape[0]
+    weights = [s.weight.reshape(channels, -1) for s in population.synapses if s.kind != "identity"]
+    return np.max([np.abs(weight).max(axis=1) for weight in weights], axis=0, initial=0)
+
+
+def multiplied(population: Population, factor: np.ndarray) -> Population:
+    """`population` with each channel's weights and bias multiplied by `factor` (C,)."""
+    synapses = tuple(replace(s, weight=_multiplied(s, factor)) for s in population.synapses)
+    bias = population.bias * _along_channels(factor, len(population.shape))
+    return replace(population, synapses=synapses, bias=bias)
+
+
+def _multiplied(synapse: Synapse, factor: np.ndarray) -> np.ndarray:
+    if synapse.kind == "identity":
+        return synapse.weight * _along_channels(factor, len(synapse.shape))
+    rows = np.repeat(factor, len(synapse.weight) // len(factor))
+    return synapse.weight * _along_channels(rows, synapse.weight.ndim)
+
+
+def _along_channels(values: np.ndarray, dimensions: int) -> np.ndarray:
+    """(C,) as (C, 1, …)."""
+    return values.reshape(-1, *[1] * (dimensions - 1))
+
+
+def normalized(population: Population) -> Population:
+    """The same neurons with threshold 1: each channel divided by its own.
+
+    Raises:
+        Refusal: a threshold isn't positive, or differs within a channel, whose neurons share a scale.
+    """
+    if population.neuron is None:
+        return population
+    thresholds = by_channel(population.neuron.threshold, population.shape)
+    if not (thresholds > 0).all():
+        raise Refusal(f"{population.name}: a threshold is {thresholds.min():g}; only positive ones can be quantised")
+    if not (thresholds == thresholds[:, :1]).all():
+        raise Refusal(f"{population.name}: thresholds differ within a channel; it can be quantised with one each")
+    neuron = replace(population.neuron, threshold=np.ones(1))
+    return replace(multiplied(population, 1 / thresholds[:, 0]), neuron=neuron)
+
+
+def to_integers(population: Population, scales: np.ndarray, bits: int) -> Population:
+    """What the scales (C,) make of a population with threshold 1, or of a read-out."""
+    exact = multiplied(population, scales)
+    neuron = exact.neuron
+    if neuron is not None:
+        neuron = replace(neuron, threshold=_along_channels(scales, len(exact.shape)).astype(np.float64))
+    synapses = tuple(replace(s, weight=_rounded(s, bits)) for s in exact.synapses)
+    return replace(exact, synapses=synapses, bias=np.round(exact.bias), neuron=neuron)
+
+
+def _rounded(synapse: Synapse, bits: int) -> np.ndarray:
+    if synapse.kind == "identity":
+        return np.round(synapse.weight)
+    step, largest = weight_step(bits), weight_max(bits)
+    return np.clip(step * np.round(synapse.weight / step), -largest, largest)
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What limits the scales of one population.
+
+    Attributes:
+        population: the float population, with threshold 1; or a read-out.
+        payload: the largest payload of every source.
+        timesteps: T.
+        bits: of a weight.
+        constraints: the target's.
+    """
+
+    population: Population
+    payload: dict[str, int]
+    timesteps: int
+    bits: int
+    constraints: Constraints
+
+    def loads(self, scales: np.ndarray) -> dict[str, np.ndarray]:
+        """By rule, the share of its limit that each channel uses under `scales`, (C,)."""
+        limits = self.constraints
+        integers = to_integers(self.population, scales, self.bits)
+        excitation, inhibition = drive(integers, self.payload)
+        loads = {"accumulator": np.maximum(excitation, inhibition).max(axis=1) / limits.accumulator_max}
+        if integers.neuron is not None:
+            reach = np.maximum(*membrane_reach(integers, excitation, inhibition, self.timesteps))
+            bias = np.abs(by_channel(integers.bias, integers.shape))
+            loads["membrane"] = reach.max(axis=1) / limits.membrane_max
+            loads["bias"] = bias.max(axis=1) / limits.bias_max
+            loads["threshold"] = scales / limits.threshold_max
+        return loads
+
+    def weight_scales(self, clip: np.ndarray) -> np.ndarray:
+        """The largest scale at which a weight of `clip` (C,) still has its integer, int64 (C,)."""
+        highest = READOUT_SCALE_MAX if self.population.neuron is None else self.constraints.threshold_max
+        with np.errstate(divide="ignore"):
+            return np.minimum(weight_max(self.bits) / clip, highest).astype(np.int64)
+
+    def range_scales(self, highest: np.ndarray) -> np.ndarray:
+        """The largest scale up to `highest` (C,) under which no load exceeds 1, int64 (C,); 0 if there is none."""
+        low, high = np.zeros_like(highest), highest
+        while (low < high).any():
+            middle = (low + high + 1) // 2
+            holds = np.max(list(self.loads(middle).values()), axis=0) <= 1
+            low, high = np.where(holds, middle, low), np.where(holds, high, middle - 1)
+        return low
+
+    def skip_scales(self, highest: np.ndarray) -> np.ndarray:
+        """The largest scale up to `highest` (C,) under which every skip is m·2^e, int64 (C,); 0 if there is none."""
+        scales = highest
+        while (misfits := self._skips_misfit(scales)).any():
+            scales = scales - misfits
+        return scales
+
+    def _skips_misfit(self, scales: np.ndarray) -> np.ndarray:
+        misfits = np.zeros(len(scales), bool)
+        for skip in (s for s in self.population.synapses if s.kind == "identity"):
+            weights = np.abs(np.round(by_channel(_multiplied(skip, scales), skip.shape)).astype(np.int64))
+            powers = np.maximum(weights & -weights, 1)
+            misfits |= (weights // powers > SKIP_MANTISSA_MAX).any(axis=1)
+        return misfits
+
+    def limits(self, scales: np.ndarray, clip: np.ndarray) -> list[str]:
+        """What forbids each channel a larger scale."""
+        beyond = {"weights": scales + 1 > self.weight_scales(clip)} | {
+            rule: load > 1 for rule, load in self.loads(scales + 1).items()
+        }
+        return [next((rule for rule, breaks in beyond.items() if breaks[c]), "shared") for c in range(len(scales))]
+
+    def refuse_zero(self, scales: np.ndarray, clip: np.ndarray) -> None:
+        ...

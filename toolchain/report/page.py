@@ -1,0 +1,89 @@
+"""The `report` stage: one HTML page that needs nothing but itself, from what the other stages wrote.
+
+A stage that hasn't run yet is named with the command that runs it; nothing is guessed.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from ... import __version__
+from ...export.files import read_json, write_text
+from ..run import Run
+from ..tables import quantity
+from .figures import accuracy_bars, energy_bars, learning_curves, spike_raster, to_svg
+
+TEMPLATE = "report.html.j2"
+
+
+def write_report(run: Run) -> Path:
+    """Write `<run>/report.html` and return its path.
+
+    Raises:
+        InputError: a stage's file is damaged, or the page can't be written.
+    """
+    content = _page().render(version=__version__, **_facts(run))
+    path = run.folder / "report.html"
+    write_text(path, content)
+    return path
+
+
+def _facts(run: Run) -> dict[str, Any]:
+    """Everything the template shows, None where a stage hasn't run."""
+    summary = read_json(run.summary_file) if run.summary_file.exists() else None
+    rows = _metrics(run)
+    targets = [_target(run, folder.parent) for folder in sorted(run.folder.glob("*/export.json"))]
+    energy_file = run.folder / "energy.json"
+    energy = read_json(energy_file) if energy_file.exists() else None
+    return {
+        "run": run.folder.name,
+        "summary": summary,
+        "recipe": run.recipe_file.read_text() if run.recipe_file.exists() else None,
+        "epochs": len(rows),
+        "curves": to_svg(learning_curves(rows)) if rows else None,
+        "targets": targets,
+        "energy": energy,
+        "energy_figure": to_svg(energy_bars(energy["profiles"])) if energy else None,
+        "sources": sorted({s for row in energy["profiles"] for s in row["sources"]}) if energy else [],
+    }
+
+
+def _metrics(run: Run) -> list[dict[str, Any]]:
+    if not run.metrics_file.exists():
+        return []
+    return [json.loads(line) for line in run.metrics_file.read_text().splitlines()]
+
+
+def _target(run: Run, folder: Path) -> dict[str, Any]:
+    """One target's export, validation, accuracies and raster."""
+    validation_file = folder / "validation.json"
+    validation = read_json(validation_file) if validation_file.exists() else None
+    exported = read_json(folder / "export.json")
+    return {
+        "name": folder.name,
+        "export": exported,
+        "validation": validation,
+        "accuracy_figure": to_svg(accuracy_bars(validation)) if _has_accuracy(validation) else None,
+        "raster": to_svg(spike_raster(run, folder.name)),
+    }
+
+
+def _has_accuracy(validation: dict[str, Any] | None) -> bool:
+    return validation is not None and validation["accuracy"]["float"] is not None
+
+
+def _page() -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("snnkd.toolchain.report", "."),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters["quantity"] = quantity
+    environment.filters["percent"] = lambda value, digits=1: f"{value:.{digits}%}"
+    return environment.get_template(TEMPLATE)
