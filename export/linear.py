@@ -233,8 +233,8 @@ def _check_borders(first: Synapse, window: Window) -> None:
     for outer, kernel, stride, padding, side, source_side in axes:
         if outer and (kernel > stride + padding or stride * side - padding < source_side):
             raise Refusal(
-                f"pads a map that was pooled {source_side} → {side} (kernel {kernel}, stride {stride}), which "
-                f"folds only if the pooling neither overlaps nor leaves a rest; pool evenly, or don't pad"
+                f"pads a map that was pooled {source_side} → {side} (kernel {kernel}, stride {stride}); that "
+                f"folds only if the pooling neither overlaps nor leaves a rest: pool evenly, or don't pad"
             )
 
 

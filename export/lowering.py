@@ -18,7 +18,7 @@ import numpy as np
 from .. import InputError, Refusal
 from .graph import GRADED_PAYLOAD_MAX, Graph, InputPort, Neuron, Population, Synapse, compact, depths
 from .linear import FOLDS, Current, from_source, multiplied, summed, synapses
-from .nir import METADATA, header, notes
+from .metadata import METADATA, header, notes
 from .shapes import NEURONS, loop, node_shapes, predecessors, signal_order
 
 SOURCES = (nir.Input, *NEURONS)
@@ -40,8 +40,8 @@ def lower(graph: nir.NIRGraph, timesteps: int | None = None, dt: float | None = 
     Populations come by depth, then by name, and have the names of their NIR nodes; a read-out has the name of
     the map before its Output, or the Output's where several are summed. What `nir.to_nir` wrote comes back
     exactly, in this order; only a float threshold with a leak 1 − a that is no power of two may differ in
-    its last bit. Without snnkd's metadata a network of integers is recognised by its numbers if T is known; its
-    read-out scale and largest payload aren't in the numbers and are taken to be 1 and 255.
+    its last bit. Without snnkd's metadata a network of integers is recognised by its numbers if T is known;
+    its read-out scale and largest payload aren't in the numbers and are taken to be 1 and 255.
 
     Args:
         timesteps: T; None: what the file says, if it does.

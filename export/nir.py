@@ -9,53 +9,25 @@ so that one Euler step of dt computes it with its state scaled by 1 − a. Witho
 IF with r = 1/dt. Some readers test v > v_threshold, others v ≥ v_threshold: an integer threshold k is written
 as k + 2^−T, which no membrane on the grid of T halvings can hit, so that both mean v > k.
 
-`metadata["snnkd"]` only sharpens what the numbers already say; a reader that doesn't know it is right too.
+What snnkd notes besides (`metadata.py`) only sharpens what the numbers already say.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from itertools import count
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
 import nir
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
 
 from .. import InputError, Refusal
 from .files import atomic_path
 from .graph import Graph, Neuron, Population, Synapse, compact, per_output
+from .metadata import DT, Header, note
 from .nir_file import read_nir as read_nir
-
-DT = 1e-4
-"""Seconds per step. snnTorch knows no other."""
-
-METADATA = "snnkd"
-"""Where snnkd keeps its own notes in a graph's or a node's metadata."""
-
-
-class Header(BaseModel):
-    """What a graph's `metadata["snnkd"]` holds.
-
-    Attributes:
-        schema_version: of these notes.
-        dt: seconds per step.
-        timesteps: steps T per sample.
-        bits: of a weight, where weights, biases and thresholds are the chip's integers.
-        readout_scale: see `Graph.readout_scale`.
-        reset: to what a spike resets the membrane potential.
-    """
-
-    model_config = ConfigDict(frozen=True, populate_by_name=True, allow_inf_nan=False)
-
-    schema_version: PositiveInt = Field(default=1, alias="schema", le=1)
-    dt: PositiveFloat = DT
-    timesteps: PositiveInt | None = None
-    bits: int | None = Field(default=None, ge=2, le=8)
-    readout_scale: PositiveFloat = 1.0
-    reset: str = "zero"
 
 
 def write_nir(path: Path, graph: nir.NIRGraph) -> None:
@@ -66,27 +38,6 @@ def write_nir(path: Path, graph: nir.NIRGraph) -> None:
     """
     with atomic_path(Path(path)) as temporary:
         nir.write(temporary, graph)
-
-
-def notes(node: nir.NIRNode) -> dict[str, Any]:
-    """snnkd's notes on a node or graph as plain Python values; what isn't a single value is left out."""
-    found = node.metadata.get(METADATA, {})
-    values = {key: np.asarray(value) for key, value in found.items()} if isinstance(found, dict) else {}
-    return {key: value.item() for key, value in values.items() if value.shape == ()}
-
-
-def header(graph: nir.NIRGraph) -> Header:
-    """What `graph` says about itself; the defaults where it says nothing.
-
-    Raises:
-        InputError: a note has a value that makes no sense, or is of a newer schema.
-    """
-    try:
-        return Header(**notes(graph))
-    except ValidationError as error:
-        first = error.errors()[0]
-        found = f"{'.'.join(map(str, first['loc']))} = {first['input']!r}"
-        raise InputError(f'metadata["{METADATA}"] has {found}: {first["msg"]}') from error
 
 
 def to_nir(graph: Graph) -> nir.NIRGraph:
@@ -105,12 +56,12 @@ def to_nir(graph: Graph) -> nir.NIRGraph:
     return nir.NIRGraph(
         drawing.nodes,
         drawing.edges,
-        metadata={METADATA: header.model_dump(by_alias=True, exclude_none=True)},
+        metadata=header.as_metadata(),
     )
 
 
 def uniform_view(graph: Graph) -> nir.NIRGraph:
-    """`graph` in NIR with one threshold per population, for readers that know no other: snnTorch, SpikingJelly.
+    """`graph` in NIR with one threshold per population, as snnTorch and SpikingJelly want it.
 
     Weights and biases are divided by each neuron's threshold; an integer network's thresholds become
     1 + 2^−T/max k, which no membrane reaches exactly. The divided weights are rounded: a reader that computes
@@ -160,7 +111,7 @@ class _Drawing:
         self.taken = {port.name for port in graph.inputs} | {p.name for p in graph.populations}
         for port in graph.inputs:
             self.nodes[port.name] = nir.Input(
-                {"input": np.array(port.shape)}, metadata=_note(input=port.payload_max)
+                {"input": np.array(port.shape)}, metadata=note(input=port.payload_max)
             )
 
     def population(self, population: Population) -> None:
@@ -172,8 +123,10 @@ class _Drawing:
         for synapse, steps in self.paths(population):
             if _is_bare(synapse) and (synapse.delay or synapse.source not in ends):
                 steps.pop()
-            ends.append(self.chain(synapse.source, steps, population.name))
-        self.node(population.name, _neuron_node(population, population.neuron, self.graph), ends)
+            ends.append(self.follow(synapse.source, steps, population.name))
+        self.node(
+            population.name, neuron_node(population.neuron, population.shape, _margin(self.graph)), ends
+        )
         if all(synapse.source != population.name for _, synapse in self.graph.paths()):
             self.node(
                 self.free_name("output"),
@@ -187,11 +140,11 @@ class _Drawing:
         output = nir.Output({"output": np.array(population.shape)})
         if len(paths) == 1:
             (synapse, steps), name = paths[0], population.name
-            before = self.chain(synapse.source, steps[:-1], name)
+            before = self.follow(synapse.source, steps[:-1], name)
             self.node(name, steps[-1], [before])
             self.node(self.free_name("output"), output, [name])
         else:
-            ends = [self.chain(synapse.source, steps, population.name) for synapse, steps in paths]
+            ends = [self.follow(synapse.source, steps, population.name) for synapse, steps in paths]
             self.node(population.name, output, ends)
 
     def paths(self, population: Population) -> list[tuple[Synapse, list[nir.NIRNode]]]:
@@ -208,7 +161,7 @@ class _Drawing:
             )
         return paths
 
-    def chain(self, source: str, steps: list[nir.NIRNode], purpose: str) -> str:
+    def follow(self, source: str, steps: list[nir.NIRNode], purpose: str) -> str:
         """Add `steps` one behind the other after `source`; the name of the last."""
         for step in steps:
             name = self.free_name(f"{purpose}_{type(step).__name__.lower()}")
@@ -223,7 +176,8 @@ class _Drawing:
 
     def free_name(self, wanted: str) -> str:
         """`wanted`, or with the first number that makes it a new name."""
-        name = next(name for name in (wanted, *(f"{wanted}_{n}" for n in count(2))) if name not in self.taken)
+        names = chain([wanted], (f"{wanted}_{number}" for number in count(2)))
+        name = next(name for name in names if name not in self.taken)
         self.taken.add(name)
         return name
 
@@ -249,12 +203,12 @@ def _path_nodes(synapse: Synapse, bias: np.ndarray, bits: int | None) -> list[ni
         nodes.append(nir.Delay(np.full(synapse.source_shape, synapse.delay * DT)))
     if synapse.kind == "dense" and len(synapse.source_shape) > 1:
         nodes.append(nir.Flatten({"input": np.array(synapse.source_shape)}, 0, -1))
-    note = _note() if bits is None else _note(weight_exp=9 - bits)
-    nodes.append(_MAPS[synapse.kind](synapse, bias, note))
+    metadata = {} if bits is None else note(weight_exp=9 - bits)
+    nodes.append(_MAPS[synapse.kind](synapse, bias, metadata))
     return nodes
 
 
-def _conv(synapse: Synapse, bias: np.ndarray, note: dict[str, Any]) -> nir.Conv2d:
+def _conv(synapse: Synapse, bias: np.ndarray, metadata: dict[str, Any]) -> nir.Conv2d:
     node = nir.Conv2d(
         input_shape=(synapse.source_shape[1], synapse.source_shape[2]),
         weight=synapse.weight,
@@ -263,7 +217,7 @@ def _conv(synapse: Synapse, bias: np.ndarray, note: dict[str, Any]) -> nir.Conv2
         dilation=synapse.dilation,
         groups=synapse.groups,
         bias=bias,
-        metadata=note,
+        metadata=metadata,
     )
     # What nir works out itself is wrong for grouped convolutions and for kernels that aren't square.
     node.input_type = {"input": np.array(synapse.source_shape)}
@@ -271,16 +225,16 @@ def _conv(synapse: Synapse, bias: np.ndarray, note: dict[str, Any]) -> nir.Conv2
     return node
 
 
-def _dense(synapse: Synapse, bias: np.ndarray, note: dict[str, Any]) -> nir.Affine:
+def _dense(synapse: Synapse, bias: np.ndarray, metadata: dict[str, Any]) -> nir.Affine:
     if len(synapse.shape) > 1:
         raise Refusal(
             f"a dense path from {synapse.source} ends in a map {synapse.shape}; NIR has no unflatten"
         )
-    return nir.Affine(synapse.weight, bias, metadata=note)
+    return nir.Affine(synapse.weight, bias, metadata=metadata)
 
 
-def _identity(synapse: Synapse, bias: np.ndarray, note: dict[str, Any]) -> nir.Scale:
-    return nir.Scale(np.array(np.broadcast_to(synapse.weight, synapse.shape)), metadata=note)
+def _identity(synapse: Synapse, bias: np.ndarray, metadata: dict[str, Any]) -> nir.Scale:
+    return nir.Scale(np.array(np.broadcast_to(synapse.weight, synapse.shape)), metadata=metadata)
 
 
 _MAPS: dict[str, Callable[[Synapse, np.ndarray, dict[str, Any]], nir.NIRNode]] = {
@@ -290,19 +244,15 @@ _MAPS: dict[str, Callable[[Synapse, np.ndarray, dict[str, Any]], nir.NIRNode]] =
 }
 
 
-def _neuron_node(population: Population, neuron: Neuron, graph: Graph) -> nir.NIRNode:
-    """The encoding at the head of this module."""
+def neuron_node(neuron: Neuron, shape: tuple[int, ...], margin: float = 0.0) -> nir.NIRNode:
+    """A population of `shape` in the encoding at the head of this module, thresholds raised by `margin`."""
 
     def everywhere(value: np.ndarray | float) -> np.ndarray:
-        return np.array(np.broadcast_to(np.asarray(value, dtype=np.float64), population.shape))
+        return np.array(np.broadcast_to(np.asarray(value, dtype=np.float64), shape))
 
-    threshold, zero = everywhere(neuron.threshold + _margin(graph)), everywhere(0)
-    note = _note(decay=neuron.decay, **({"scale": neuron.threshold} if graph.is_integer else {}))
+    threshold, zero = everywhere(neuron.threshold + margin), everywhere(0)
+    noted = note(decay=neuron.decay, scale=neuron.threshold)
     if neuron.decay == 1:
-        return nir.IF(everywhere(1 / DT), threshold, zero, metadata=note)
+        return nir.IF(everywhere(1 / DT), threshold, zero, metadata=noted)
     leak = 1 - neuron.decay
-    return nir.LIF(everywhere(DT / leak), everywhere(1), zero, leak * threshold, zero, metadata=note)
-
-
-def _note(**values: Any) -> dict[str, Any]:
-    return {METADATA: values} if values else {}
+    return nir.LIF(everywhere(DT / leak), everywhere(1), zero, leak * threshold, zero, metadata=noted)

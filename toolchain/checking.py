@@ -37,8 +37,8 @@ def _graph_of_file(file: Path) -> Graph:
 def _graph_of_recipe(name: str) -> Graph:
     from ..export.student import student_to_graph
     from .data.datasets import DATASETS
+    from .networks import build_networks
     from .recipe import load_recipe
-    from .training import build_networks
 
     recipe = load_recipe(name)
     student, _ = build_networks(recipe, DATASETS.load(recipe.dataset).task)

@@ -157,7 +157,9 @@ def energy(
         list[str] | None,
         typer.Option("--profile", help="Profile, by name or TOML file; repeatable."),
     ] = None,
-    samples: Annotated[int, typer.Option(help="Test samples whose activity is counted; 0: all of them.")] = 0,
+    samples: Annotated[
+        int | None, typer.Option(help="Test samples whose activity is counted; default: all.")
+    ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Second batch size on GPU and CPU.")] = 64,
     run: RunOption = None,
     data_root: DataRoot = None,

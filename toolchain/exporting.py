@@ -10,6 +10,7 @@ from ..export.files import write_json
 from ..export.graph import Graph
 from ..export.nir import to_nir, write_nir
 from ..export.target import Problem, get_target
+from .lowering import lower_student
 from .progress import progress
 from .quantization.quantize import quantize
 from .run import Run
@@ -32,6 +33,8 @@ def export_run(
         InputError: the run or the target can't be used.
     """
     room = get_target(target)
+    if not run.from_nir:
+        lower_student(run)
     graph = run.float_graph()
     refuse(room.check(graph), target)
     with progress(f"export to {target}", 2) as report:

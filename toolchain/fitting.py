@@ -93,7 +93,7 @@ def fit(
     trained = nn.ModuleList([task.model, *([task.helpers] if task.helpers else [])])
     fabric.to_device(trained)
     raw_optimizer = _optimizer(section, trained)
-    wrapped = fabric.setup_optimizers(raw_optimizer)
+    wrapped: Any = fabric.setup_optimizers(raw_optimizer)
     state = _restore(state_path, trained, raw_optimizer)
     on_epoch(state.rows)
     total_steps = section.epochs * batches_per_epoch

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import sys
 from pathlib import Path
+from typing import Any
 
 import nir
 import numpy as np
@@ -113,7 +114,7 @@ def _read_inputs(path: Path) -> np.ndarray:
     if path.suffix == ".npy":
         return _read_array(path)
     try:
-        data = nir.read_data(str(path))
+        data: Any = nir.read_data(str(path))
         nodes = list(data.nodes.values())
         (observable,) = nodes[0].observables.values()
         return np.asarray(observable.data)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -15,8 +16,11 @@ from rich.text import Text
 PLAIN_LINE_EVERY = 15.0
 """Seconds between two lines where there is no terminal."""
 
-Report = Callable[[float, str], None]
-"""Called with what is done so far, and a word on how it goes (may be empty)."""
+
+class Report(Protocol):
+    """Called with what is done so far, and a word on how it goes."""
+
+    def __call__(self, done: float, note: str = "") -> None: ...
 
 
 class _RateColumn(TextColumn):
@@ -48,7 +52,11 @@ def progress(what: str, total: float) -> Iterator[Report]:
     )
     with Progress(*columns, console=console) as bar:
         task = bar.add_task(what, total=total, note="")
-        yield lambda done, note="": bar.update(task, completed=done, note=note)
+
+        def report(done: float, note: str = "") -> None:
+            bar.update(task, completed=done, note=note)
+
+        yield report
 
 
 def _plain_lines(what: str, total: float) -> Report:

@@ -39,13 +39,13 @@ class _Section(BaseModel):
 class DataSection(_Section):
     """Which samples go where. `split_seed` fixes the splits, whatever the training seed."""
 
-    split_seed: int = Field(0, ge=0, lt=2**32)
+    split_seed: int = Field(default=0, ge=0, lt=2**32)
 
 
 class NeuronSection(_Section):
     """The neuron's constants: `decay` a and `threshold` θ of v[t] = a·v[t−1] + x[t]; spike if v > θ."""
 
-    decay: float = Field(0.5, ge=0, le=1)
+    decay: float = Field(default=0.5, ge=0, le=1)
     threshold: PositiveFloat = 1.0
 
 
@@ -59,13 +59,13 @@ class NetworkSection(_Section):
     optimizer: Literal["adamw", "sgd"] = "adamw"
     learning_rate: PositiveFloat = 2e-3
     weight_decay: NonNegativeFloat = 1e-4
-    momentum: float = Field(0.9, ge=0, lt=1)
+    momentum: float = Field(default=0.9, ge=0, lt=1)
 
 
 class QuantizationSection(_Section):
     """Bits of a weight, and how many validation samples refine the scales."""
 
-    bits: int = Field(8, ge=2, le=8)
+    bits: int = Field(default=8, ge=2, le=8)
     calibration_samples: PositiveInt = 256
 
 
@@ -80,10 +80,10 @@ class Recipe(_Section):
         methods: hyper-parameters of each method by its name.
     """
 
-    name: str = Field(DEFAULT_RECIPE, pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")
+    name: str = Field(default=DEFAULT_RECIPE, pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")
     dataset: str = "digits"
-    seed: int = Field(0, ge=0, lt=2**31)
-    timesteps: int = Field(4, ge=1, le=1000)
+    seed: int = Field(default=0, ge=0, lt=2**31)
+    timesteps: int = Field(default=4, ge=1, le=1000)
     method: str = "samd+nld"
     methods: dict[str, dict[str, Any]] = {}
     precision: Literal["auto", "32", "bf16", "16"] = "auto"
@@ -122,12 +122,14 @@ def validate(values: dict[str, Any], origin: str) -> Recipe:
         InputError: as `load_recipe`.
     """
     from ..models.family import MODELS
+    from .data.datasets import DATASETS
     from .distillation.registry import METHODS, build_method, part_names
 
     try:
         recipe = Recipe.model_validate(values)
     except ValidationError as error:
         raise InputError(f"{origin}: {_explain(error, Recipe)}") from None
+    DATASETS.load(recipe.dataset)
     networks = {}
     for role in ("student", "teacher"):
         section: NetworkSection = getattr(recipe, role)

@@ -32,14 +32,14 @@ def export_table(answer: Answer) -> RenderableType:
     title = f"Exported to {answer['target']}: {answer['bits']} bits, {answer['cores']} cores"
     table = _table(title, "layer", "shape", "range", "accumulator", "membrane", "scale k")
     for layer in answer["layers"]:
-        scale = layer.get("scale", {})
+        scales = (layer.get("scale_min"), layer.get("scale_max"))
         table.add_row(
             layer["name"],
             "×".join(map(str, layer.get("shape", []))),
             layer.get("range", ""),
             _share(layer.get("accumulator_share")),
             _share(layer.get("membrane_share")),
-            f"{scale['min']:,}…{scale['max']:,}" if scale else "",
+            "" if None in scales else " … ".join(f"{scale:,}" for scale in scales),
         )
     files = f"files in {answer['run']}/{answer['target']}: {', '.join(answer['files'])}"
     return Group(table, files)

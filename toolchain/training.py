@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,11 +20,8 @@ from torch.nn import functional as F
 
 from .. import InputError, Refusal
 from ..export.files import write_json, write_text
-from ..export.nir import to_nir, write_nir
-from ..export.student import deployability_problems, student_to_graph
+from ..export.student import deployability_problems
 from ..models.contract import StudentOutput, TaskShape, TeacherOutput
-from ..models.family import MODELS
-from ..models.neurons import LIF
 from . import checkpoint
 from .data.batches import batches
 from .data.datasets import DataSet, Split
@@ -33,6 +29,8 @@ from .distillation.maps import map_agreement, student_map, teacher_map
 from .distillation.method import Batch, Method
 from .distillation.registry import build_method
 from .fitting import Row, Step, derived_seed, fit
+from .lowering import lower_student
+from .networks import build_networks, freeze, spike_rates
 from .progress import progress
 from .recipe import NetworkSection, Recipe, dump, load_recipe
 from .run import Run, new_run_folder
@@ -60,12 +58,13 @@ def train(
         Refusal: the student couldn't be put on a chip.
     """
     chosen = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, overrides)
-    folder = new_run_folder(chosen.name) if folder is None else folder
-    run = Run(folder)
-    if run.recipe_file.exists():
+    if folder is not None and Run(folder).recipe_file.exists():
         raise InputError(f"{folder} already holds a run; continue it with --resume, or choose another folder")
+    training = _Training.of(chosen, data_root)
+    run = Run(new_run_folder(chosen.name) if folder is None else folder)
     write_text(run.recipe_file, dump(chosen))
-    return resume(run, data_root)
+    training.finish(run)
+    return run
 
 
 def resume(run: Run, data_root: Path | None = None) -> Run:
@@ -76,7 +75,7 @@ def resume(run: Run, data_root: Path | None = None) -> Run:
         Refusal: the student couldn't be put on a chip.
     """
     if not run.is_trained:
-        _Training.of(run, data_root).finish()
+        _Training.of(run.recipe, data_root).finish(run)
     return run
 
 
@@ -84,7 +83,6 @@ def resume(run: Run, data_root: Path | None = None) -> Run:
 class _Training:
     """Everything one training run works with."""
 
-    run: Run
     recipe: Recipe
     data: DataSet
     method: Method
@@ -94,8 +92,7 @@ class _Training:
     rows: dict[str, list[Row]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, run: Run, data_root: Path | None) -> _Training:
-        recipe = run.recipe
+    def of(cls, recipe: Recipe, data_root: Path | None) -> _Training:
         data = load_with_progress(recipe, data_root)
         torch.manual_seed(derived_seed(recipe.seed, "weights"))
         student, teacher = build_networks(recipe, data.task)
@@ -104,27 +101,29 @@ class _Training:
             raise Refusal(f"the student can't be put on a chip: {'; '.join(problems)}")
         fabric = Fabric(devices=1, precision=_precision(recipe))  # pyright: ignore[reportArgumentType]
         method = build_method(recipe.method, recipe.methods)
-        return cls(run, recipe, data, method, fabric, student, teacher)
+        return cls(recipe, data, method, fabric, student, teacher)
 
-    def finish(self) -> None:
+    def finish(self, run: Run) -> None:
+        """Train whatever isn't trained yet in `run`'s folder, and lower the student."""
         started = time.monotonic()
         summary: dict[str, Any] = {
-            "run": str(self.run.folder),
+            "run": str(run.folder),
             "recipe": self.recipe.name,
             "seed": self.recipe.seed,
             "method": self.recipe.method,
-            "teacher": self._teacher() if self.method.needs_teacher else None,
+            "teacher": self.train_teacher(run) if self.method.needs_teacher else None,
         }
-        summary["student"] = self._student()
-        write_nir(self.run.network_file, to_nir(student_to_graph(self.student.cpu())))
+        summary["student"] = self.train_student(run)
+        lower_student(run)
         summary["seconds"] = time.monotonic() - started
-        write_json(self.run.summary_file, summary)
+        write_json(run.summary_file, summary)
 
-    def _teacher(self) -> dict[str, Any]:
-        path = self.run.teacher_file
+    def train_teacher(self, run: Run) -> dict[str, Any]:
+        """Train the teacher, or take the one that lies in the run's folder; freeze it."""
+        path = run.teacher_file
         if not path.exists():
             task = _TeacherTask(self.teacher, self.data.validation, self.fabric)
-            self._fit(task, self.recipe.teacher)
+            self._fit(run, task, self.recipe.teacher)
             accuracy = _accuracy(self.teacher, self.data.test, self.fabric)
             facts = {**_architecture(self.recipe.teacher, self.data.task), "test_accuracy": accuracy}
             checkpoint.save_weights(path, self.teacher, facts)
@@ -133,9 +132,10 @@ class _Training:
         freeze(self.teacher)
         return {"test_accuracy": facts["test_accuracy"]}
 
-    def _student(self) -> dict[str, Any]:
+    def train_student(self, run: Run) -> dict[str, Any]:
+        """Train the student and write its checkpoint."""
         task = _StudentTask(self)
-        self._fit(task, self.recipe.student)
+        self._fit(run, task, self.recipe.student)
         with spike_rates(self.student) as rates:
             accuracy = _accuracy(self.student, self.data.test, self.fabric)
         facts = {
@@ -146,16 +146,16 @@ class _Training:
             "spike_rates": rates.by_layer(),
         }
         architecture = _architecture(self.recipe.student, self.data.task)
-        checkpoint.save_weights(self.run.student_file, self.student, {**architecture, **facts})
+        checkpoint.save_weights(run.student_file, self.student, {**architecture, **facts})
         return facts
 
-    def _fit(self, task: Any, section: NetworkSection) -> None:
+    def _fit(self, run: Run, task: Any, section: NetworkSection) -> None:
         with progress(f"{task.role}, {section.epochs} epochs", section.epochs) as report:
 
             def on_epoch(rows: list[Row]) -> None:
                 self.rows[task.role] = rows
                 lines = [json.dumps(row) for part in self.rows.values() for row in part]
-                write_text(self.run.metrics_file, "".join(f"{line}\n" for line in lines))
+                write_text(run.metrics_file, "".join(f"{line}\n" for line in lines))
                 note = f"validation {rows[-1]['validation_accuracy']:.4f}" if rows else ""
                 report(len(rows), note)
 
@@ -168,7 +168,7 @@ class _Training:
                 batches_per_epoch=-(-len(self.data.train.labels) // section.batch_size),
                 seed=self.recipe.seed,
                 fabric=self.fabric,
-                state_path=self.run.folder / "resume" / f"{task.role}.safetensors",
+                state_path=run.folder / "resume" / f"{task.role}.safetensors",
                 on_epoch=on_epoch,
             )
 
@@ -247,72 +247,6 @@ class _StudentTask:
         )
         own = student_map(batch.student.features[batch.student_tap])
         return map_agreement(own, seen) if own.shape == seen.shape else torch.zeros(len(batch.labels))
-
-
-def build_networks(recipe: Recipe, task: TaskShape) -> tuple[nn.Module, nn.Module]:
-    """The student and the teacher of `recipe`, freshly initialised from torch's random state.
-
-    Raises:
-        InputError: the network doesn't fit the data's shape.
-    """
-    neuron = recipe.neuron
-    networks = []
-    for section, role in ((recipe.student, "student"), (recipe.teacher, "teacher")):
-        family = MODELS.load(section.model)
-        options = family.options.model_validate(section.options)
-        try:
-            if role == "student":
-                networks.append(
-                    family.student(task, recipe.timesteps, options, neuron.decay, neuron.threshold)
-                )
-            else:
-                networks.append(family.teacher(task, options))
-        except (ValueError, RuntimeError) as error:
-            raise InputError(f"the {role} can't take inputs of shape {task.input_shape}: {error}") from error
-    return networks[0], networks[1]
-
-
-def freeze(teacher: nn.Module) -> None:
-    """Make `teacher` give the same answers for ever: evaluation mode, no gradients."""
-    teacher.eval()
-    for parameter in teacher.parameters():
-        parameter.requires_grad_(False)
-
-
-class SpikeRates:
-    """Spikes per neuron-step of every spiking layer, summed up while a model runs."""
-
-    def __init__(self) -> None:
-        self.spikes: dict[str, float] = {}
-        self.neuron_steps: dict[str, int] = {}
-
-    def add(self, layer: str, spikes: Tensor) -> None:
-        self.spikes[layer] = self.spikes.get(layer, 0.0) + float(spikes.detach().sum(dtype=torch.float64))
-        self.neuron_steps[layer] = self.neuron_steps.get(layer, 0) + spikes.numel()
-
-    def by_layer(self) -> dict[str, float]:
-        """The rate of each layer, in [0, 1]."""
-        return {layer: self.spikes[layer] / self.neuron_steps[layer] for layer in self.spikes}
-
-    def mean(self) -> float:
-        """The rate over all neurons."""
-        return sum(self.spikes.values()) / max(1, sum(self.neuron_steps.values()))
-
-
-@contextmanager
-def spike_rates(model: nn.Module) -> Iterator[SpikeRates]:
-    """Count the spikes of every `LIF` in `model` while the block runs."""
-    rates = SpikeRates()
-    handles = [
-        module.register_forward_hook(lambda _m, _i, spikes, layer=name: rates.add(layer, spikes))
-        for name, module in model.named_modules()
-        if isinstance(module, LIF)
-    ]
-    try:
-        yield rates
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _evaluation_batches(split: Split, fabric: Fabric) -> Iterator[tuple[Tensor, Tensor]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -187,32 +188,33 @@ def reach(
     Returns:
         The sums and the membranes; a read-out has no membrane and reaches zero.
     """
-    channels = population.shape[0]
-    up, down = np.zeros(channels), np.zeros(channels)
+    up, down = np.zeros(population.shape[0]), np.zeros(population.shape[0])
     for synapse in population.synapses:
         payload = payloads.get(synapse.source, 1)
         up += payload * _strongest(synapse, 1)
         down += payload * _strongest(synapse, -1)
     neuron = population.neuron
     if neuron is None:
-        return np.maximum(up, down), np.zeros(channels)
-    bias = _per_channel(population.bias, population.shape)
-    threshold = _per_channel(neuron.threshold, population.shape)
+        return np.maximum(up, down), np.zeros_like(up)
+    bias = _by_channel(population.bias, population.shape)
+    threshold = _by_channel(neuron.threshold, population.shape)
     highest = up + bias.max(axis=1) + neuron.decay * threshold.max(axis=1)
     fall = np.clip(down - bias.min(axis=1), 0, None)
-    lowest = np.where(fall > 0, fall * _steps_remembered(neuron.decay, timesteps), 0)
+    lowest = np.multiply(fall, _steps_remembered(neuron.decay, timesteps), where=fall > 0, out=fall)
     return np.maximum(up, down), np.maximum(highest, lowest)
 
 
 def _strongest(synapse: Synapse, sign: int) -> np.ndarray:
-    """The largest sum of weights of one sign, in magnitude, that a neuron of each channel receives, (C,)."""
+    """The most that weights of one sign add up to in a neuron of each channel, in magnitude, (C,)."""
     if synapse.kind == "identity":
-        return np.clip(sign * _per_channel(synapse.weight, synapse.shape), 0, None).max(axis=1)
-    return np.clip(sign * synapse.weight.reshape(len(synapse.weight), -1), 0, None).sum(axis=1)
+        received = _by_channel(synapse.weight, synapse.shape)[..., None]
+    else:
+        received = synapse.weight.reshape(synapse.shape[0], -1, math.prod(synapse.weight.shape[1:]))
+    return np.clip(sign * received, 0, None).sum(axis=2).max(axis=1)
 
 
-def _per_channel(values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """`values` of every neuron, (C, neurons of a channel)."""
+def _by_channel(values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """`values`, broadcastable to a population's `shape`, of every neuron by channel, (C, M)."""
     return np.broadcast_to(values, shape).reshape(shape[0], -1)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from ..graph import Graph, Neuron, Population
+from ..graph import Graph, Neuron, Population, compact
 from .limits import DECAY_UNIT
 
 Fields = dict[str, Any]
@@ -87,12 +87,9 @@ def _neuron(population: Population, neuron: Neuron | None) -> Fields:
 
 def _per_neuron(values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """One value per channel (C,) where a channel's neurons agree, else one per neuron in netx's (W, H, C)."""
-    full = _integers(np.broadcast_to(values, shape))
-    if len(shape) == 1:
-        return full
-    per_channel = full[:, 0, 0]
-    return per_channel if (full == per_channel[:, None, None]).all() else full.T
+    compacted = _integers(compact(values, shape))
+    return compacted.ravel() if compacted.size == shape[0] else compacted.T
 
 
 def _integers(values: np.ndarray) -> np.ndarray:
-    return np.asarray(values).astype(np.int32)
+    return values.astype(np.int32)

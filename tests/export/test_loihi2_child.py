@@ -13,6 +13,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+
 from snnkd import InputError
 from snnkd.export.graph import Graph, InputPort, Neuron, Population, Synapse
 from snnkd.export.loihi2 import child

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from snnkd import InputError
 from snnkd.hardware_profiles import Profile, list_profiles, load_profile
 from snnkd.hardware_profiles.quantities import QUANTITIES, UNITS

@@ -1,4 +1,4 @@
-"""Training: the teacher stays as it is, seeds decide everything, and a killed run ends in the same weights."""
+"""Training: the teacher stays as it is, seeds decide everything, a killed run ends in the same weights."""
 
 import json
 import os
@@ -15,7 +15,7 @@ import snnkd
 from snnkd import InputError, Refusal
 from snnkd.toolchain import training
 from snnkd.toolchain.checkpoint import load_tensors
-from snnkd.toolchain.recipe import dump, load_recipe
+from snnkd.toolchain.recipe import load_recipe
 from snnkd.toolchain.run import Run
 
 SMALL = [
@@ -65,23 +65,19 @@ def test_the_same_seed_gives_the_same_bits_and_another_one_others(trained, tmp_p
 
 def test_distillation_leaves_the_teacher_s_weights_and_buffers_bit_for_bit(tmp_path):
     recipe = load_recipe("digits", [*SMALL, "method=samd+nld"])
-    run = Run(tmp_path)
-    run.recipe_file.write_text(dump(recipe))
-    stage = training._Training.of(run, None)
-    stage._teacher()
+    stage = training._Training.of(recipe, None)
+    stage.train_teacher(Run(tmp_path))
     before = {name: tensor.clone() for name, tensor in stage.teacher.state_dict().items()}
     assert any("running_mean" in name for name in before)
     untrained = {name: tensor.clone() for name, tensor in stage.student.state_dict().items()}
-    stage._student()
+    stage.train_student(Run(tmp_path))
     assert all(torch.equal(before[name], tensor) for name, tensor in stage.teacher.state_dict().items())
     assert not any(torch.equal(untrained[n], t) for n, t in stage.student.state_dict().items())
 
 
-def test_gradients_reach_every_trainable_parameter(tmp_path):
+def test_gradients_reach_every_trainable_parameter():
     recipe = load_recipe("digits", [*SMALL, "method=samd+nld"])
-    run = Run(tmp_path)
-    run.recipe_file.write_text(dump(recipe))
-    stage = training._Training.of(run, None)
+    stage = training._Training.of(recipe, None)
     training.freeze(stage.teacher)
     task = training._StudentTask(stage)
     images, labels = next(training.batches(stage.data.train, 128, 0))
@@ -97,7 +93,7 @@ def test_the_best_validation_epoch_is_kept(trained):
     student = [row for row in rows_of(trained) if row["role"] == "student"]
     best = max(row["validation_accuracy"] for row in student)
     tensors, _ = load_tensors(trained.student_file)
-    stage = training._Training.of(trained, None)
+    stage = training._Training.of(trained.recipe, None)
     stage.student.load_state_dict(tensors)
     stage.student.eval()
     assert training._accuracy(stage.student, stage.data.validation, stage.fabric) == best
@@ -108,7 +104,7 @@ def command(*arguments):
 
 
 def test_a_run_killed_at_any_moment_resumes_to_bit_identical_weights(tmp_path):
-    """At least five kills at random moments, whatever is under way: start, teacher, student, the last files."""
+    """Five kills at random moments, whatever is under way: start, teacher, student, the last files."""
     sets = [part for override in [*SMALL, "student.epochs=6"] for part in ("--set", override)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     whole, killed = tmp_path / "whole", tmp_path / "killed"
@@ -149,7 +145,7 @@ def test_a_run_killed_at_any_moment_resumes_to_bit_identical_weights(tmp_path):
 def test_checkpoints_of_other_networks_and_broken_ones_are_refused(trained, tmp_path):
     from snnkd.toolchain.checkpoint import load_weights
 
-    stage = training._Training.of(trained, None)
+    stage = training._Training.of(trained.recipe, None)
     with pytest.raises(InputError, match=r"is of another architecture: layers\."):
         load_weights(trained.teacher_file, torch.nn.ModuleDict({"layers": torch.nn.Linear(2, 2)}))
     truncated = tmp_path / "student.safetensors"

@@ -33,8 +33,8 @@ class KD(Method):
         temperature: τ.
     """
 
-    weight: float = Field(1.0, ge=0)
-    temperature: float = Field(2.0, gt=0)
+    weight: float = Field(default=1.0, ge=0)
+    temperature: float = Field(default=2.0, gt=0)
 
     needs_teacher = True
 

@@ -79,10 +79,10 @@ class NLD(Method):
         noise: λ.
     """
 
-    weight: float = Field(1.0, ge=0)
+    weight: float = Field(default=1.0, ge=0)
     variant: Variant = "normalized"
-    temperature: float = Field(TEMPERATURE, gt=0)
-    noise: float = Field(NOISE, ge=0, le=1)
+    temperature: float = Field(default=TEMPERATURE, gt=0)
+    noise: float = Field(default=NOISE, ge=0, le=1)
 
     needs_teacher = True
 

@@ -107,9 +107,9 @@ class SAMD(Method):
         temperature: 𝒯; 0 takes the variant's own.
     """
 
-    weight: float = Field(1.0, ge=0)
+    weight: float = Field(default=1.0, ge=0)
     variant: Variant = "normalized"
-    temperature: float = Field(0.0, ge=0)
+    temperature: float = Field(default=0.0, ge=0)
 
     needs_teacher = True
     needs_tap = True

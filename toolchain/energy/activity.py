@@ -127,6 +127,7 @@ class ActivityCounter:
             population.name: [fan_out(synapse).double().flatten() for synapse in population.synapses]
             for population in graph.populations
         }
+        self._samples = 0
         self._events: dict[str, Tensor] = {}
         self._per_sample: dict[str, dict[str, list[Tensor]]] = {
             population.name: {quantity: [] for quantity in COUNTED} for population in graph.populations
@@ -140,6 +141,7 @@ class ActivityCounter:
         for population in self._graph.populations:
             for quantity, per_sample in self._operations(population, counts).items():
                 self._per_sample[population.name][quantity].append(per_sample.long())
+        self._samples += len(inputs)
 
     def result(self) -> NetworkActivity:
         """The activity of all samples seen so far.
@@ -147,7 +149,7 @@ class ActivityCounter:
         Raises:
             InputError: there were none.
         """
-        if not self._events:
+        if not self._samples:
             raise InputError("no activity was recorded: run at least one sample")
         counts = {
             name: {quantity: torch.cat(batches).numpy() for quantity, batches in counted.items()}
@@ -162,7 +164,7 @@ class ActivityCounter:
         }
         return NetworkActivity(
             timesteps=self._timesteps,
-            samples=len(totals["spikes"]),
+            samples=self._samples,
             layers=layers,
             neuron_updates=sum(layer.neuron_updates for layer in layers),
             events={name: events.long().numpy() for name, events in self._events.items()},

@@ -14,6 +14,7 @@ before it, so a network of L synapse layers has two modes:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -46,7 +47,6 @@ class ChipWork:
     """A network on a chip, and what the average inference has it do.
 
     Attributes:
-        pipeline: L, the synapse layers along the longest path.
         depths: of each population, in synapse layers.
         chips: how many the network takes.
         notes: what a reader of the figures should know about how they came about.
@@ -60,6 +60,7 @@ class ChipWork:
 
     @property
     def pipeline(self) -> int:
+        """L, the synapse layers along the longest path."""
         return max(self.depths.values())
 
     def steps(self, mode: Mode) -> int:
@@ -105,14 +106,14 @@ def chip_work(
         )
     load = core_load(graph, activity, core_map)
     depths = {population.name: population.depth for population in graph.populations}
-    chips = -(-load.cores // limits.cores_per_chip)
+    chips = -(-len(load.neurons) // limits.cores_per_chip)
     return ChipWork(activity, load, depths, chips, tuple(notes))
 
 
 def chip_figures(work: ChipWork, constants: Mapping[str, float], mode: Mode) -> Figures:
     """What an inference costs in `mode`, with `constants` in SI units (one corner of a profile)."""
     price = {
-        term: float(np.prod([constants[name] for name in ENERGY_TERMS[term]]))
+        term: math.prod(constants[name] for name in ENERGY_TERMS[term])
         for term in work.terms
         if _is_priced(term, constants)
     }
@@ -154,7 +155,8 @@ def unknown_costs(work: ChipWork, profile: Profile) -> list[str]:
     io = [what for what, name in (("energy", "e_io"), ("time", "t_io")) if name not in profile.constants]
     if io:
         unknown.append(f"host input and output ({' and '.join(io)})")
-    if work.chips > 1 and _barrier(work, profile.constants) == "t_barrier":
+    timed_by_work = "t_step" not in profile.constants
+    if timed_by_work and work.chips > 1 and _barrier(work, profile.constants) == "t_barrier":
         unknown.append("time of a barrier over several chips")
     return [*unknown, *profile.unknown]
 

@@ -24,8 +24,8 @@ class CoreLoad:
     """What an average inference asks of the cores.
 
     Attributes:
-        neurons: how many each core holds, int64 (cores,).
-        events: for each population, the events that reach it on each core at each step, float64 (T, cores).
+        neurons: how many each core holds, int64 (N,), N reaching to the last core in use.
+        events: for each population, the events that reach it on each core at each step, float64 (T, N).
         messages: for each population, what its spikes send: one message per spike and core that it reaches.
     """
 
@@ -35,8 +35,8 @@ class CoreLoad:
 
     @property
     def cores(self) -> int:
-        """How many cores the network takes."""
-        return len(self.neurons)
+        """How many cores hold neurons."""
+        return int(np.count_nonzero(self.neurons))
 
 
 def spread_over_cores(graph: Graph, neurons_per_core: int) -> CoreMap:

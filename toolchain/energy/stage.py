@@ -25,7 +25,7 @@ def energy_of_run(
     run: Run,
     profiles: Sequence[str] = (),
     target: str = "loihi2",
-    samples: int = 0,
+    samples: int | None = None,
     batch: int = DEFAULT_BATCH,
     data_root: Path | None = None,
 ) -> dict[str, Any]:
@@ -33,7 +33,7 @@ def energy_of_run(
 
     Args:
         profiles: names or TOML files; empty: the target's own and those in COMPARED.
-        samples: how many test samples, spread evenly over the split; 0 takes all.
+        samples: how many test samples, spread evenly over the split; None takes all.
         batch: inferences that a GPU or CPU does together, beside one.
         data_root: where data sets are kept; None: the default.
 
@@ -48,7 +48,7 @@ def energy_of_run(
     graph = run.integer_graph(target)
     timesteps = graph.timesteps or 1
     inputs = run.samples(data_root).inputs
-    if samples:
+    if samples is not None:
         inputs = inputs[choose(inputs, samples)]
     counter = ActivityCounter(graph, timesteps)
     with progress("counting activity", len(inputs)) as report:

@@ -3,16 +3,16 @@
 For b-bit weights let g = 2^(9−b) and Q = 2^(b−1) − 1. With one integer scale k per output channel of neurons
 whose threshold is 1:
 
-    θ_int = k     bias_int = round(bias·k)     w_int = g·round(w·k/g), at most g·Q     skip_int = round(skip·k)
+    θ_int = k    bias_int = round(bias·k)    w_int = g·round(w·k/g), at most g·Q    skip_int = round(skip·k)
 
-A rule's *load* is the share of its limit that is used. Rounding being monotone, no load falls while k grows, so
-the largest k is found by bisection; only the format of skips, m·2^e, has gaps, and those are stepped over.
+A rule's *load* is the share of its limit that is used. Rounding being monotone, no load falls while k grows,
+so the largest k is found by bisection; only the format of skips, m·2^e, has gaps, and those are stepped over.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -25,6 +25,15 @@ SKIP_MANTISSA_MAX = 255
 """An identity skip's weight is m·2^e; m has 8 bits."""
 READOUT_SCALE_MAX = 2**31 - 1
 """Only the host knows a read-out's scale: no register bounds it."""
+
+RANGE_NAMES = {
+    "weights": "weights",
+    "accumulator": "synaptic sums",
+    "membrane": "membrane potentials",
+    "bias": "biases",
+    "threshold": "thresholds",
+    "skip": "identity skips",
+}
 
 
 def weight_step(bits: int) -> int:
@@ -73,9 +82,13 @@ def normalized(population: Population) -> Population:
         return population
     thresholds = by_channel(population.neuron.threshold, population.shape)
     if not (thresholds > 0).all():
-        raise Refusal(f"{population.name}: a threshold is {thresholds.min():g}; only positive ones can be quantised")
+        raise Refusal(
+            f"{population.name}: a threshold is {thresholds.min():g}; only positive ones can be quantised"
+        )
     if not (thresholds == thresholds[:, :1]).all():
-        raise Refusal(f"{population.name}: thresholds differ within a channel; it can be quantised with one each")
+        raise Refusal(
+            f"{population.name}: thresholds differ within a channel; it can be quantised with one each"
+        )
     neuron = replace(population.neuron, threshold=np.ones(1))
     return replace(multiplied(population, 1 / thresholds[:, 0]), neuron=neuron)
 
@@ -115,8 +128,46 @@ class Rules:
     bits: int
     constraints: Constraints
 
-    def loads(self, scales: np.ndarray) -> dict[str, np.ndarray]:
-        """By rule, the share of its limit that each channel uses under `scales`, (C,)."""
+    def largest_scales(self, clip: np.ndarray) -> np.ndarray:
+        """The largest scale of each channel that keeps all rules, int64 (C,).
+
+        Args:
+            clip: the largest weight that must keep an integer of its own, (C,).
+
+        Raises:
+            Refusal: not even 1 does, with layer, channel and excess.
+        """
+        with np.errstate(divide="ignore"):
+            weights_allow = np.minimum(weight_max(self.bits) / clip, self._scale_max).astype(np.int64)
+        scales = np.minimum(weights_allow, self._ranges_allow)
+        while (misfits := self.skip_load(scales) > 1).any():
+            scales = scales - misfits
+        if scales.min() == 0:
+            raise self._refusal(int(scales.argmin()), clip)
+        return scales
+
+    @property
+    def _scale_max(self) -> int:
+        return READOUT_SCALE_MAX if self.population.neuron is None else self.constraints.threshold_max
+
+    @cached_property
+    def _ranges_allow(self) -> np.ndarray:
+        """The largest scale under which nothing leaves its range, whatever is clipped, int64 (C,)."""
+        channels = self.population.shape[0]
+        low, high = np.zeros(channels, np.int64), np.full(channels, self._scale_max)
+        while (low < high).any():
+            middle = (low + high + 1) // 2
+            holds = np.max(list(self.range_loads(middle).values()), axis=0) <= 1
+            low, high = np.where(holds, middle, low), np.where(holds, high, middle - 1)
+        return low
+
+    def loads(self, scales: np.ndarray, clip: np.ndarray) -> dict[str, np.ndarray]:
+        """By rule, the share of its limit that each channel uses, (C,)."""
+        weights = scales * clip / weight_max(self.bits)
+        return {"weights": weights, **self.range_loads(scales), "skip": self.skip_load(scales)}
+
+    def range_loads(self, scales: np.ndarray) -> dict[str, np.ndarray]:
+        """The share of each range that no input can make each channel exceed, (C,), by rule."""
         limits = self.constraints
         integers = to_integers(self.population, scales, self.bits)
         excitation, inhibition = drive(integers, self.payload)
@@ -129,42 +180,19 @@ class Rules:
             loads["threshold"] = scales / limits.threshold_max
         return loads
 
-    def weight_scales(self, clip: np.ndarray) -> np.ndarray:
-        """The largest scale at which a weight of `clip` (C,) still has its integer, int64 (C,)."""
-        highest = READOUT_SCALE_MAX if self.population.neuron is None else self.constraints.threshold_max
-        with np.errstate(divide="ignore"):
-            return np.minimum(weight_max(self.bits) / clip, highest).astype(np.int64)
-
-    def range_scales(self, highest: np.ndarray) -> np.ndarray:
-        """The largest scale up to `highest` (C,) under which no load exceeds 1, int64 (C,); 0 if there is none."""
-        low, high = np.zeros_like(highest), highest
-        while (low < high).any():
-            middle = (low + high + 1) // 2
-            holds = np.max(list(self.loads(middle).values()), axis=0) <= 1
-            low, high = np.where(holds, middle, low), np.where(holds, high, middle - 1)
-        return low
-
-    def skip_scales(self, highest: np.ndarray) -> np.ndarray:
-        """The largest scale up to `highest` (C,) under which every skip is m·2^e, int64 (C,); 0 if there is none."""
-        scales = highest
-        while (misfits := self._skips_misfit(scales)).any():
-            scales = scales - misfits
-        return scales
-
-    def _skips_misfit(self, scales: np.ndarray) -> np.ndarray:
-        misfits = np.zeros(len(scales), bool)
+    def skip_load(self, scales: np.ndarray) -> np.ndarray:
+        """The largest m of each channel's skips m·2^e, as a share of what m may be, (C,)."""
+        load = np.zeros(len(scales))
         for skip in (s for s in self.population.synapses if s.kind == "identity"):
             weights = np.abs(np.round(by_channel(_multiplied(skip, scales), skip.shape)).astype(np.int64))
-            powers = np.maximum(weights & -weights, 1)
-            misfits |= (weights // powers > SKIP_MANTISSA_MAX).any(axis=1)
-        return misfits
+            mantissas = weights // np.maximum(weights & -weights, 1)
+            load = np.maximum(load, mantissas.max(axis=1) / SKIP_MANTISSA_MAX)
+        return load
 
-    def limits(self, scales: np.ndarray, clip: np.ndarray) -> list[str]:
-        """What forbids each channel a larger scale."""
-        beyond = {"weights": scales + 1 > self.weight_scales(clip)} | {
-            rule: load > 1 for rule, load in self.loads(scales + 1).items()
-        }
-        return [next((rule for rule, breaks in beyond.items() if breaks[c]), "shared") for c in range(len(scales))]
-
-    def refuse_zero(self, scales: np.ndarray, clip: np.ndarray) -> None:
-        ...
+    def _refusal(self, channel: int, clip: np.ndarray) -> Refusal:
+        loads = {rule: load[channel] for rule, load in self.loads(np.ones(len(clip), int), clip).items()}
+        worst = max(loads, key=lambda rule: loads[rule])
+        return Refusal(
+            f"{self.population.name}: channel {channel} takes {loads[worst]:.4g} times the target's range of "
+            f"{RANGE_NAMES[worst]} even at scale 1; its weights and bias are too large for its threshold"
+        )

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+from markupsafe import Markup
 
 from ... import __version__
 from ...export.files import read_json, write_text
@@ -67,13 +68,15 @@ def _target(run: Run, folder: Path) -> dict[str, Any]:
         "name": folder.name,
         "export": exported,
         "validation": validation,
-        "accuracy_figure": to_svg(accuracy_bars(validation)) if _has_accuracy(validation) else None,
+        "accuracy_figure": _accuracy_figure(validation),
         "raster": to_svg(spike_raster(run, folder.name)),
     }
 
 
-def _has_accuracy(validation: dict[str, Any] | None) -> bool:
-    return validation is not None and validation["accuracy"]["float"] is not None
+def _accuracy_figure(validation: dict[str, Any] | None) -> Markup | None:
+    if validation is None or validation["accuracy"]["float"] is None:
+        return None
+    return to_svg(accuracy_bars(validation))
 
 
 def _page() -> jinja2.Template:

@@ -1,4 +1,4 @@
-"""Random small networks, spikes for them, and their synapses unrolled one by one: what counting is held to."""
+"""Random small networks, spikes for them, and their synapses unrolled one by one, to hold counting to."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from itertools import product
 import numpy as np
 import pytest
 import torch
-from snnkd.export.graph import Graph, InputPort, Neuron, Population, Synapse
 from torch import Tensor
+
+from snnkd.export.graph import Graph, InputPort, Neuron, Population, Synapse
 
 Rng = np.random.Generator
 
@@ -73,13 +74,14 @@ def random_graph(seed: int) -> Graph:
         second = population("second", (second_path, skip), 2)
     else:
         second = population("second", (second_path,), 2)
-    third = population("third", (random_dense(rng, "second", second.shape, int(rng.integers(1, 6))),), 3)
+    dense = random_dense(rng, "second", second.shape, int(rng.integers(1, 6)))
+    third = population("third", (dense,), 3)
     both = tuple(random_dense(rng, p.name, p.shape, 3) for p in (third, first))
     return Graph((port,), (first, second, third, population("readout", both, 4, spiking=False)))
 
 
 def random_activity(graph: Graph, timesteps: int, batch: int, seed: int) -> Recorded:
-    """Inputs, static or in frames, and spikes at a random rate: any will do, since counting asks no neuron."""
+    """Inputs, static or in frames, and spikes at a random rate: counting doesn't ask what caused them."""
     rng = np.random.default_rng(seed)
     port = graph.inputs[0]
     shape = (batch, *port.shape) if rng.integers(2) else (batch, timesteps, *port.shape)

@@ -10,14 +10,15 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
+
 from snnkd import InputError
 from snnkd.export.graph import Graph, InputPort, Neuron, Population, Synapse
 from snnkd.toolchain.energy.activity import ActivityCounter, NetworkActivity, Spread
 from snnkd.toolchain.energy.fanout import arriving, fan_out, reached
 from snnkd.toolchain.energy.operations import dense_operations, macs
 from snnkd.toolchain.simulation.simulator import Simulator
-from torch.nn import functional as F
-from torch.utils.flop_counter import FlopCounterMode
 
 SEEDS = st.integers(0, 2**32 - 1)
 TIMESTEPS = 3
@@ -183,6 +184,9 @@ def test_what_does_not_fit_is_refused(make_graph, make_activity):
     recorded = make_activity(graph, TIMESTEPS, 2, 6)
     with pytest.raises(InputError, match="run at least one sample"):
         ActivityCounter(graph, TIMESTEPS).result()
+    with pytest.raises(InputError, match="run at least one sample"):
+        nothing = {name: spikes[:, :0] for name, spikes in recorded.spikes.items()}
+        counted(graph, Recorded(recorded.inputs[:0], nothing))
     with pytest.raises(InputError, match=r"first: expected spikes of shape \(3, 2, .* recorded nothing"):
         counted(graph, Recorded(recorded.inputs, {}))
     with pytest.raises(InputError, match=r"don't fit: expected"):

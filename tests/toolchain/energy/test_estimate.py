@@ -1,4 +1,4 @@
-"""The models against plain arithmetic, published measurements, and what physics demands of any network and profile."""
+"""The models against plain arithmetic, published measurements, and what physics demands of any profile."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from snnkd import InputError
 from snnkd.export.graph import Graph, InputPort, Neuron, Population, Synapse
 from snnkd.hardware_profiles import Profile, list_profiles, load_profile
 from snnkd.hardware_profiles.schema import BOUNDS
 from snnkd.toolchain.energy.activity import ActivityCounter, NetworkActivity
 from snnkd.toolchain.energy.estimate import FIGURES, energy_report, estimate, ratio, write_csv
-from snnkd.toolchain.energy.operations import dense_operations
 from snnkd.toolchain.energy.placement import core_load, spread_over_cores
 
 SEEDS = st.integers(0, 2**32 - 1)
@@ -155,6 +155,20 @@ def test_a_large_layer_is_limited_by_memory_then_by_arithmetic():
     assert together["occupied_s"]["nominal"] == pytest.approx(2 * side * side / (0.3 * 66.9e12))
 
 
+def test_layers_work_one_step_apart():
+    """Two layers do the same step of a sample at different times: the time of neither hides the other's."""
+    graph, _ = small_network()
+    frames, spikes = torch.tensor([[[1, 1, 1, 1], [0, 0, 0, 0]]]), torch.zeros(2, 1, 3)
+    spikes[0] = 1
+    activity = count(graph, Recorded(frames, {"hidden": spikes}), 2)
+    rows = rows_by_mode(graph, activity, load_profile("loihi1"))
+    hidden, readout = 12 * 3.5 + 3 * 8.4, 6 * 3.5 + 2 * 8.4  # in their busy steps; the other step is idle
+    busy = max(hidden, 2 * 8.4) + max(readout, 3 * 8.4)
+    assert rows["streaming"]["occupied_s"]["nominal"] == pytest.approx(busy * NS + 2 * US, rel=1e-12)
+    alone = busy + 2 * 3 * 8.4
+    assert rows["single-shot"]["occupied_s"]["nominal"] == pytest.approx(alone * NS + 4 * US, rel=1e-12)
+
+
 SPINNAKER_LIKE = """\
 name = "realtime"
 kind = "neuromorphic"
@@ -168,7 +182,7 @@ source = "made up"
 [constants]
 e_synop = { value = 8.6, unit = "nJ", source = "made up", confidence = "A", derived_from = ["test"] }
 p_static = { value = 0.5, unit = "W", source = "made up", confidence = "M", derived_from = ["test"] }
-t_step = { value = 1.0, low = 1.0, high = 1.0, unit = "ms", source = "fixed", confidence = "A", derived_from = ["x"] }
+t_step = { value = 1, low = 1, high = 1, unit = "ms", source = "s", confidence = "A", derived_from = ["s"] }
 e_io = { value = 1.0, unit = "uJ", source = "made up", confidence = "A", derived_from = ["test"] }
 """
 
@@ -191,7 +205,6 @@ def test_a_real_time_chip_of_which_little_is_known(tmp_path: Path):
         "energy of messages",
         "energy of message hops",
         "host input and output (time)",
-        "time of a barrier over several chips",
         "the weather",
     ]
 
@@ -227,7 +240,7 @@ def test_core_loads_and_messages_equal_enumeration(
     load = core_load(graph, activity, core_map)
     messages = {population.name: 0.0 for population in graph.spiking}
     for population in graph.populations:
-        expected = np.zeros((TIMESTEPS, load.cores))
+        expected = np.zeros((TIMESTEPS, len(load.neurons)))
         for path in population.synapses:
             connected = unroll(path)
             for step in range(TIMESTEPS):
@@ -273,6 +286,13 @@ def test_a_core_map_decides_cores_and_time():
     duration = ((9 + 4) * 0.66 + (9 + 2) * 0.66 + 2 * 5 * 2 * 4.0) * NS + 2 * 10 * US
     assert row["occupied_s"]["nominal"] == pytest.approx(duration, rel=1e-12)
     assert not any("fewest cores" in note for note in row["notes"])
+
+
+def test_a_core_map_with_gaps_counts_the_cores_in_use_and_the_chips_they_are_on():
+    graph, activity = small_network()
+    apart = {"loihi2": {"hidden": np.zeros(3, int), "readout": np.full(2, 130)}}
+    row = estimate(activity, graph, [load_profile("loihi2")], core_maps=apart)[0]
+    assert (row["cores"], row["chips"]) == (2, 2)  # 120 usable cores a chip
 
 
 def scaled(profile: Profile, factors: dict[str, tuple[float, float, float]]) -> Profile:
@@ -406,6 +426,7 @@ def test_a_ratio_whose_intervals_overlap_says_so():
     assert (result["low"], result["nominal"], result["high"]) == (1 / 9, 0.25, 1.25)
     assert result["verdict"].startswith("undecided: ") and "overlap" in result["verdict"]
     assert ratio(priced(1, 2, 4), priced(4, 8, 9))["overlaps"] is True  # they touch
+    assert ratio(priced(4, 8, 9), priced(1, 2, 4))["overlaps"] is True
 
 
 def test_a_ratio_of_separate_intervals_names_the_cheaper():
@@ -448,8 +469,8 @@ def test_the_csv_holds_every_row(tmp_path: Path):
         write_csv(tmp_path / "energy.csv" / "inside.csv", report)
 
 
-# Published measurements of Loihi 1. Their steps and spike counts weren't published, so the whole model can't be
-# put to them; what can be is the part that is power × time, with the measured time, which is no prediction.
+# Published measurements of Loihi 1. Steps and spike counts weren't published with them, so only the model's
+# power × time can be put to them, with the measured time: a check of the powers, no prediction.
 
 
 def powered_for(seconds: float, without: tuple[str, ...] = ()) -> dict[str, float]:
@@ -463,7 +484,7 @@ def powered_for(seconds: float, without: tuple[str, ...] = ()) -> dict[str, floa
 
 @pytest.mark.parametrize(("seconds", "joules"), [(6.65e-3, 6.6e-4), (6.46e-3, 2.9e-4)])
 def test_out_of_sample_static_power_explains_the_nxtf_measurements(seconds: float, joules: float):
-    """Rueckauer et al. 2021 (arXiv 2101.04261): an MNIST and an N-MNIST network, energy and latency measured."""
+    """Rueckauer et al. 2021 (arXiv 2101.04261): energy and latency of an MNIST and an N-MNIST network."""
     energy = powered_for(seconds)
     assert energy["low"] <= joules <= energy["high"]
     assert abs(np.log(energy["nominal"] / joules)) < np.log(2.3)

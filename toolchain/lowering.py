@@ -1,0 +1,21 @@
+"""The `lower` stage: a trained student's checkpoint as float NIR, BatchNorm and pooling folded away."""
+
+from __future__ import annotations
+
+from ..export.nir import to_nir, write_nir
+from ..export.student import student_to_graph
+from .checkpoint import load_weights
+from .data.datasets import DATASETS
+from .networks import build_networks
+from .run import Run
+
+
+def lower_student(run: Run) -> None:
+    """Read `student.safetensors`, write `student.nir`.
+
+    Raises:
+        InputError: the checkpoint is missing, truncated or of another architecture.
+    """
+    student, _ = build_networks(run.recipe, DATASETS.load(run.recipe.dataset).task)
+    load_weights(run.student_file, student)
+    write_nir(run.network_file, to_nir(student_to_graph(student)))

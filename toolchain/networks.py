@@ -1,0 +1,87 @@
+"""A recipe's two networks: built, frozen, watched."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .. import InputError
+from ..models.contract import TaskShape
+from ..models.family import MODELS
+from ..models.neurons import LIF
+from .recipe import Recipe
+
+
+def build_networks(recipe: Recipe, task: TaskShape) -> tuple[nn.Module, nn.Module]:
+    """The student and the teacher of `recipe`, freshly initialised from torch's random state.
+
+    Raises:
+        InputError: the network doesn't fit the data's shape.
+    """
+    neuron = recipe.neuron
+    networks = []
+    for section, role in ((recipe.student, "student"), (recipe.teacher, "teacher")):
+        family = MODELS.load(section.model)
+        options = family.options.model_validate(section.options)
+        try:
+            if role == "student":
+                networks.append(
+                    family.student(task, recipe.timesteps, options, neuron.decay, neuron.threshold)
+                )
+            else:
+                networks.append(family.teacher(task, options))
+        except (ValueError, RuntimeError) as error:
+            raise InputError(f"the {role} can't take inputs of shape {task.input_shape}: {error}") from error
+    return networks[0], networks[1]
+
+
+def freeze(teacher: nn.Module) -> None:
+    """Make `teacher` give the same answers for ever: evaluation mode, no gradients."""
+    teacher.eval()
+    for parameter in teacher.parameters():
+        parameter.requires_grad_(False)
+
+
+class SpikeRates:
+    """Spikes per neuron-step of every spiking layer, summed up while a model runs."""
+
+    def __init__(self) -> None:
+        self.spikes: dict[str, float] = {}
+        self.neuron_steps: dict[str, int] = {}
+
+    def add(self, layer: str, spikes: Tensor) -> None:
+        self.spikes[layer] = self.spikes.get(layer, 0.0) + float(spikes.detach().sum(dtype=torch.float64))
+        self.neuron_steps[layer] = self.neuron_steps.get(layer, 0) + spikes.numel()
+
+    def by_layer(self) -> dict[str, float]:
+        """The rate of each layer, in [0, 1]."""
+        return {layer: self.spikes[layer] / self.neuron_steps[layer] for layer in self.spikes}
+
+    def mean(self) -> float:
+        """The rate over all neurons."""
+        return sum(self.spikes.values()) / max(1, sum(self.neuron_steps.values()))
+
+
+@contextmanager
+def spike_rates(model: nn.Module) -> Iterator[SpikeRates]:
+    """Count the spikes of every `LIF` in `model` while the block runs."""
+    rates = SpikeRates()
+    handles = [
+        module.register_forward_hook(partial(_count, rates, name))
+        for name, module in model.named_modules()
+        if isinstance(module, LIF)
+    ]
+    try:
+        yield rates
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _count(rates: SpikeRates, layer: str, _module: nn.Module, _inputs: Any, spikes: Tensor) -> None:
+    rates.add(layer, spikes)
