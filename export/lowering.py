@@ -7,7 +7,7 @@ synapse per path. Here are the neurons, the order of the populations, and what m
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
@@ -39,9 +39,9 @@ def lower(graph: nir.NIRGraph, timesteps: int | None = None, dt: float | None = 
 
     Populations come by depth, then by name, and have the names of their NIR nodes; a read-out has the name of
     the map before its Output, or the Output's where several are summed. What `nir.to_nir` wrote comes back
-    exactly, in this order; only a float threshold with a leak 1 − a that is no power of two may differ in
-    its last bit. Without snnkd's metadata a network of integers is recognised by its numbers if T is known;
-    its read-out scale and largest payload aren't in the numbers and are taken to be 1 and 255.
+    exactly, in this order. Without snnkd's metadata decays and float thresholds may be off by a rounding; a
+    network of integers is recognised by its numbers if T is known, but its read-out scale and largest payload
+    aren't in the numbers and are taken to be 1 and 255.
 
     Args:
         timesteps: T; None: what the file says, if it does.
@@ -170,7 +170,7 @@ def _lif(node: nir.LIF, dt: float) -> tuple[Neuron, np.ndarray]:
     if len(tau) > 1:
         raise Refusal(f"tau differs within the population ({tau[0]:g} … {tau[-1]:g} s); make it one number")
     decay = _decay(tau[0], dt, notes(node).get("decay"))
-    return Neuron(decay, compact(node.v_threshold / (1 - decay), node.v_threshold.shape)), node.r
+    return Neuron(decay, _threshold(node, 1 - decay)), node.r
 
 
 def _if(node: nir.IF, dt: float) -> tuple[Neuron, np.ndarray]:
@@ -206,6 +206,18 @@ def _decay(tau: np.floating, dt: float, noted: Any) -> float:
         if isinstance(candidate, float) and 0 <= candidate < 1 and type(tau)(dt / (1 - candidate)) == tau:
             return candidate
     return decay
+
+
+def _threshold(node: nir.LIF, leak: float) -> np.ndarray:
+    """v_threshold in units of the leak: as noted, if that gives the very v_threshold, or as it comes out."""
+    shape = node.v_threshold.shape
+    noted = np.asarray(notes(node).get("scale", np.nan))
+    with suppress(ValueError):  # a note that doesn't broadcast is none
+        if noted.dtype == np.float64 and np.array_equal(
+            leak * np.broadcast_to(noted, shape), node.v_threshold
+        ):
+            return compact(noted, shape)
+    return compact(node.v_threshold / leak, shape)
 
 
 def _grid(timesteps: int) -> float:

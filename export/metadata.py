@@ -6,6 +6,7 @@ plain and checked.
 
 from __future__ import annotations
 
+import reprlib
 from typing import Any
 
 import nir
@@ -48,15 +49,19 @@ class Header(BaseModel):
 
 
 def note(**values: Any) -> dict[str, Any]:
-    """A node's metadata with snnkd's notes in it."""
+    """A node's metadata with snnkd's notes in it.
+
+    A neuron notes its `decay` and its `scale`, the threshold as the graph has it; a weight that is an integer
+    its `weight_exp` (w = q·2^weight_exp); an Input as `input` its largest payload.
+    """
     return {METADATA: values}
 
 
 def notes(node: nir.NIRNode) -> dict[str, Any]:
-    """snnkd's notes on a node or graph as plain Python values; what isn't a single value is left out."""
+    """snnkd's notes on a node or graph: plain Python values, and arrays."""
     found = node.metadata.get(METADATA, {})
     values = {key: np.asarray(value) for key, value in found.items()} if isinstance(found, dict) else {}
-    return {key: value.item() for key, value in values.items() if value.shape == ()}
+    return {key: value if value.shape else value.item() for key, value in values.items()}
 
 
 def header(graph: nir.NIRGraph) -> Header:
@@ -69,5 +74,5 @@ def header(graph: nir.NIRGraph) -> Header:
         return Header(**notes(graph))
     except ValidationError as error:
         first = error.errors()[0]
-        found = f"{'.'.join(map(str, first['loc']))} = {first['input']!r}"
+        found = f"{'.'.join(map(str, first['loc']))} = {reprlib.repr(first['input'])}"
         raise InputError(f'metadata["{METADATA}"] has {found}: {first["msg"]}') from error

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from .. import InputError
@@ -38,7 +38,7 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         with safe_open(path, framework="pt") as file:
             facts = json.loads((file.metadata() or {}).get(METADATA_KEY, "{}"))
-            return {name: file.get_tensor(name) for name in file.keys()}, facts  # noqa: SIM118
+        return load(path.read_bytes()), facts  # a copy: tensors mapped from a file fall with it
     except (SafetensorError, OSError, ValueError) as error:
         raise InputError(
             f"checkpoint {path} is truncated or not a safetensors file ({error}); restore it or train again"

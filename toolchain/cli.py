@@ -30,6 +30,9 @@ app = typer.Typer(
 data_app = typer.Typer(help="Data sets on this machine.", rich_markup_mode=None)
 app.add_typer(data_app, name="data")
 
+PIPED_WIDTH = 110
+"""Columns of a table where there is no terminal to ask."""
+
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 RunOption = Annotated[
     str | None, typer.Option("--run", help="Run folder or name; default: the latest run.", metavar="RUN")
@@ -325,7 +328,8 @@ def _print(answer: dict[str, Any], as_json: bool, table: Any) -> None:
         return
     from rich.console import Console
 
-    Console().print(table(answer))
+    console = Console()
+    (console if console.is_terminal else Console(width=PIPED_WIDTH)).print(table(answer))
 
 
 if __name__ == "__main__":

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
+from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
 
@@ -82,30 +84,25 @@ def energy_table(answer: Answer) -> RenderableType:
     counts.add_row("spikes", f"{activity['spikes_per_inference']:,.0f}")
     counts.add_row("synaptic operations", f"{activity['synops_per_inference']:,.0f}")
     counts.add_row("neuron updates", f"{activity['neuron_updates_per_inference']:,.0f}")
-    table = _table(
-        "Energy per inference (low … nominal … high)",
-        "profile",
-        "model",
-        "batch",
-        "mode",
-        "total",
-        "dynamic",
-        "latency",
-        "boundary",
-    )
+    title = "Per inference: low … nominal … high"
+    table = _table(title, "hardware", "network, mode", "energy", "of it dynamic", "latency")
     for row in answer["profiles"]:
         table.add_row(
             row["profile"],
-            row["model"],
-            str(row["batch"]),
-            row["mode"],
-            _bounds(row["energy_j"], "J"),
-            _bounds(row["dynamic_j"], "J"),
-            _bounds(row["latency_s"], "s"),
-            row["boundary"],
+            f"{row['model']}, {row['mode']}" + (f" ×{row['batch']}" if row["batch"] > 1 else ""),
+            interval(row["energy_j"], "J"),
+            interval(row["dynamic_j"], "J"),
+            interval(row["latency_s"], "s"),
         )
-    unknown = sorted({f"{row['profile']}: {item}" for row in answer["profiles"] for item in row["unknown"]})
-    return Group(counts, table, *(f"unknown, so a lower bound: {item}" for item in unknown))
+    return Group(counts, table, *_reading_notes(answer["profiles"]))
+
+
+def _reading_notes(rows: list[Answer]) -> Iterator[str]:
+    """What each profile's joules include, and what is missing from them."""
+    for profile, row in {row["profile"]: row for row in rows}.items():
+        yield f"{profile} includes: {row['boundary']}"
+        if row["unknown"]:
+            yield f"{profile} is a lower bound; unknown: {'; '.join(row['unknown'])}"
 
 
 def check_table(answer: Answer) -> RenderableType:
@@ -136,18 +133,12 @@ def doctor_table(answer: Answer) -> RenderableType:
     return table
 
 
-def quantity(value: float, unit: str) -> str:
-    """`value` with an SI prefix and three digits: 0.0000123 J → 12.3 µJ."""
-    if value == 0:
-        return f"0 {unit}"
-    exponent = max(-12, min(3, 3 * math.floor(math.log10(abs(value)) / 3)))
-    return f"{value / 10**exponent:.3g} {SI_PREFIXES[exponent]}{unit}"
-
-
-def _bounds(interval: dict[str, float] | None, unit: str) -> str:
-    if interval is None:
-        return "unknown"
-    return " … ".join(quantity(interval[bound], unit) for bound in ("low", "nominal", "high"))
+def interval(bounds: dict[str, float], unit: str) -> str:
+    """Low … nominal … high, three digits each, under the nominal value's SI prefix: 1.2 … 94 … 170 µJ."""
+    nominal = abs(bounds["nominal"])
+    exponent = max(-12, min(3, 3 * math.floor(math.log10(nominal) / 3))) if nominal else 0
+    shown = (f"{float(f'{bounds[bound] / 10**exponent:.3g}'):,g}" for bound in ("low", "nominal", "high"))
+    return f"{' … '.join(shown)} {SI_PREFIXES[exponent]}{unit}"
 
 
 def _share(value: float | None) -> str:
@@ -161,7 +152,7 @@ def _facts(title: str) -> Table:
 
 
 def _table(title: str | None, *columns: str) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold")
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
         table.add_column(column, overflow="fold")
     return table

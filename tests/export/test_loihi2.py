@@ -110,7 +110,7 @@ class Builder:
         bias: float | None = None,
         threshold: float | None = None,
     ) -> Builder:
-        """A population with a small random bias and a threshold that one sum in five exceeds, unless given."""
+        """A population with a small random bias, whose threshold one sum in five exceeds; or as given."""
         current = synaptic_sum(synapse, self.emitted)
         shape = current.shape[2:]
         parameters = shape if per_neuron else (shape[0], *(1 for _ in shape[1:]))

@@ -11,7 +11,7 @@ from torch import Tensor
 from ... import InputError, Refusal
 from ...export.graph import Graph, Population
 from ...export.target import Constraints
-from ..simulation.bounds import by_channel, drive, fan_in, membrane_reach, payloads
+from ..simulation.bounds import drive, fan_in, membrane_reach, payloads
 from ..simulation.fixed_point import DECAY_BITS, kept_4096ths
 from .calibration import Clipping, calibrate
 from .scales import Rules, largest_weight, normalized, to_integers
@@ -27,7 +27,7 @@ class LayerReport:
         accumulator, accumulator_share: the largest magnitude of one step's sum, and its share of the range.
         membrane, membrane_share: the largest magnitude of a potential, likewise; None for a read-out.
         scale_min, scale_median, scale_max: of the channels' integer scales k.
-        limited_by: how many channels' scales each rule keeps from being larger ("weights", "accumulator",
+        limited_by: how many channels' scales each rule keeps from being larger ("weight", "accumulator",
             "membrane", "bias", "threshold", "skip"; "zero" where there is nothing to scale, "shared" for the
             classes of a read-out that could have had a larger one).
         clip_min, clip_mean: of the channels' largest represented weight, as a share of their largest weight.
@@ -91,7 +91,7 @@ def quantize(
     rules = {p.name: Rules(p, payloads(graph), timesteps, bits, constraints) for p in floats.populations}
     clippings = {} if calibration is None else calibrate(floats, rules, calibration, timesteps)
     clips = {name: _clip(rule.population, clippings.get(name)) for name, rule in rules.items()}
-    scales = {name: _scales(rule, clips[name]) for name, rule in rules.items()}
+    scales = {name: rule.largest_scales(clips[name]) for name, rule in rules.items()}
     readout_scale = min((scales[p.name].min() for p in graph.readouts), default=1)
     scales |= {p.name: np.full_like(scales[p.name], readout_scale) for p in graph.readouts}
     integers = replace(
@@ -120,7 +120,7 @@ def _check(graph: Graph, constraints: Constraints, bits: int) -> None:
     for port in graph.inputs:
         if port.payload_max > constraints.payload_max:
             raise Refusal(
-                f"{port.name}: inputs reach {port.payload_max}, the target takes at most {constraints.payload_max}"
+                f"{port.name}: inputs reach {port.payload_max}, the target takes {constraints.payload_max}"
             )
 
 
@@ -139,25 +139,11 @@ def _clip(population: Population, clipping: Clipping | None) -> np.ndarray:
     return largest if clipping is None else largest * clipping.ratios
 
 
-def _scales(rules: Rules, clip: np.ndarray) -> np.ndarray:
-    """The largest scale of each channel that keeps all rules, or 1 where there is nothing to scale, int64 (C,)."""
-    return np.where(_is_zero(rules.population), 1, rules.largest_scales(clip))
-
-
-def _is_zero(population: Population) -> np.ndarray:
-    """Whether each channel has neither weights nor a bias, bool (C,)."""
-    excitation, inhibition = drive(population, dict.fromkeys((s.source for s in population.synapses), 1))
-    bias = by_channel(population.bias, population.shape)
-    used = np.abs(bias).max(axis=1) + (excitation + inhibition).max(axis=1)
-    return used == 0
-
-
 def _report(
     rules: Rules, integers: Population, scales: np.ndarray, clip: np.ndarray, clipping: Clipping | None
 ) -> LayerReport:
     """What became of a population; its ranges are those of the final integers."""
     accumulator, membrane = _reach(rules, integers)
-    zero = _is_zero(rules.population)
     ratios = np.ones(1) if clipping is None else clipping.ratios
     return LayerReport(
         name=integers.name,
@@ -169,10 +155,10 @@ def _report(
         scale_min=int(scales.min()),
         scale_median=float(np.median(scales)),
         scale_max=int(scales.max()),
-        limited_by=_limited_by(rules, scales, clip, zero),
+        limited_by=_limited_by(rules, scales, clip),
         clip_min=float(ratios.min()),
         clip_mean=float(ratios.mean()),
-        zero_channels=np.flatnonzero(zero).tolist(),
+        zero_channels=np.flatnonzero(rules.zero).tolist(),
         never_firing=None if clipping is None else np.flatnonzero(~clipping.fired).tolist(),
         fan_in=sum(fan_in(synapse) for synapse in integers.synapses),
     )
@@ -188,10 +174,10 @@ def _reach(rules: Rules, integers: Population) -> tuple[int, float | None]:
     return accumulator, float(np.maximum(*reach).max())
 
 
-def _limited_by(rules: Rules, scales: np.ndarray, clip: np.ndarray, zero: np.ndarray) -> dict[str, int]:
+def _limited_by(rules: Rules, scales: np.ndarray, clip: np.ndarray) -> dict[str, int]:
     """How many channels each rule keeps from a scale larger by one."""
     loads = rules.loads(scales + 1, clip)
-    broken = [np.array(zero), *(load > 1 for load in loads.values()), np.ones_like(zero)]
+    broken = [rules.zero, *(load > 1 for load in loads.values()), np.ones_like(rules.zero)]
     first = np.argmax(broken, axis=0)
     names = ["zero", *loads, "shared"]
     return {name: int((first == index).sum()) for index, name in enumerate(names) if (first == index).any()}

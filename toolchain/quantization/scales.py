@@ -26,15 +26,6 @@ SKIP_MANTISSA_MAX = 255
 READOUT_SCALE_MAX = 2**31 - 1
 """Only the host knows a read-out's scale: no register bounds it."""
 
-RANGE_NAMES = {
-    "weights": "weights",
-    "accumulator": "synaptic sums",
-    "membrane": "membrane potentials",
-    "bias": "biases",
-    "threshold": "thresholds",
-    "skip": "identity skips",
-}
-
 
 def weight_step(bits: int) -> int:
     """g: what a unit of a b-bit weight is worth."""
@@ -129,7 +120,7 @@ class Rules:
     constraints: Constraints
 
     def largest_scales(self, clip: np.ndarray) -> np.ndarray:
-        """The largest scale of each channel that keeps all rules, int64 (C,).
+        """The largest scale of each channel that keeps all rules, int64 (C,); 1 where a neuron has no input.
 
         Args:
             clip: the largest weight that must keep an integer of its own, (C,).
@@ -144,7 +135,14 @@ class Rules:
             scales = scales - misfits
         if scales.min() == 0:
             raise self._refusal(int(scales.argmin()), clip)
-        return scales
+        return scales if self.population.neuron is None else np.where(self.zero, 1, scales)
+
+    @property
+    def zero(self) -> np.ndarray:
+        """Which channels have neither weights nor a bias, bool (C,)."""
+        excitation, inhibition = drive(self.population, self.payload)
+        bias = np.abs(by_channel(self.population.bias, self.population.shape))
+        return excitation.max(axis=1) + inhibition.max(axis=1) + bias.max(axis=1) == 0
 
     @property
     def _scale_max(self) -> int:
@@ -163,8 +161,8 @@ class Rules:
 
     def loads(self, scales: np.ndarray, clip: np.ndarray) -> dict[str, np.ndarray]:
         """By rule, the share of its limit that each channel uses, (C,)."""
-        weights = scales * clip / weight_max(self.bits)
-        return {"weights": weights, **self.range_loads(scales), "skip": self.skip_load(scales)}
+        weight = scales * clip / weight_max(self.bits)
+        return {"weight": weight, **self.range_loads(scales), "skip": self.skip_load(scales)}
 
     def range_loads(self, scales: np.ndarray) -> dict[str, np.ndarray]:
         """The share of each range that no input can make each channel exceed, (C,), by rule."""
@@ -193,6 +191,6 @@ class Rules:
         loads = {rule: load[channel] for rule, load in self.loads(np.ones(len(clip), int), clip).items()}
         worst = max(loads, key=lambda rule: loads[rule])
         return Refusal(
-            f"{self.population.name}: channel {channel} takes {loads[worst]:.4g} times the target's range of "
-            f"{RANGE_NAMES[worst]} even at scale 1; its weights and bias are too large for its threshold"
+            f"{self.population.name}: channel {channel} takes {loads[worst]:.4g} times the target's {worst} range "
+            "even at the smallest scale; its weights and bias are too large for its threshold"
         )

@@ -15,7 +15,7 @@ from markupsafe import Markup
 from ... import __version__
 from ...export.files import read_json, write_text
 from ..run import Run
-from ..tables import quantity
+from ..tables import interval
 from .figures import accuracy_bars, energy_bars, learning_curves, spike_raster, to_svg
 
 TEMPLATE = "report.html.j2"
@@ -87,6 +87,6 @@ def _page() -> jinja2.Template:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters["quantity"] = quantity
+    environment.filters["interval"] = interval
     environment.filters["percent"] = lambda value, digits=1: f"{value:.{digits}%}"
     return environment.get_template(TEMPLATE)

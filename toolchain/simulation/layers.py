@@ -84,4 +84,4 @@ def over_time(steps: Tensor, timesteps: int) -> Tensor:
 
 
 def _tensor(array: np.ndarray, dtype: torch.dtype, device: torch.device) -> Tensor:
-    return torch.as_tensor(np.asarray(array)).to(device, dtype)
+    return torch.tensor(np.asarray(array), dtype=dtype, device=device)

@@ -120,7 +120,7 @@ class Simulator:
 
 def total_readout(graph: Graph, sums: dict[str, Tensor]) -> Tensor:
     """Σ_t sums + T·bias, added up over the read-outs, (B, K), for their `sums` (T, B, *shape)."""
-    biases = {p.name: torch.as_tensor(p.bias).to(sums[p.name]) for p in graph.readouts}
+    biases = {p.name: torch.tensor(p.bias).to(sums[p.name]) for p in graph.readouts}
     totals = [(sums[name].sum(dim=0) + len(sums[name]) * bias).flatten(1) for name, bias in biases.items()]
     return torch.stack(totals).sum(dim=0)
 
@@ -198,15 +198,15 @@ def activities(
 ) -> Iterator[tuple[Tensor, Activity]]:
     """Each chunk of samples with its activity. Arguments and errors as `simulate`."""
     simulator = Simulator(graph, timesteps, device=device)
-    samples = torch.as_tensor(inputs)
-    if len(samples) == 0:
+    if len(inputs) == 0:
         raise InputError("there are no samples to run")
     size = batch_size or max(1, MEMORY_BUDGET // bytes_per_sample(graph, timesteps))
-    for start in range(0, len(samples), size):
-        chunk = samples[start : start + size]
-        yield chunk, simulator.run(chunk)
+    for start in range(0, len(inputs), size):
+        chunk = inputs[start : start + size]
+        shown = chunk if isinstance(chunk, Tensor) else torch.tensor(chunk)
+        yield shown, simulator.run(shown)
         if progress is not None:
-            progress(start + len(chunk), len(samples))
+            progress(start + len(chunk), len(inputs))
 
 
 def bytes_per_sample(graph: Graph, timesteps: int) -> int:
