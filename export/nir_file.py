@@ -203,7 +203,8 @@ def _node(name: str, fields: dict[str, Any]) -> nir.NIRNode:
     if kind in ("Conv1d", "Conv2d"):
         parameters.setdefault("input_shape", None)
     try:
-        return nir.dict2NIRNode({"type": kind, **parameters, "metadata": metadata})
+        with np.errstate(all="ignore"):
+            return nir.dict2NIRNode({"type": kind, **parameters, "metadata": metadata})
     except Exception as error:  # nir checks with bare asserts and indexing: any of it means a malformed node
         raise InputError(f"{title} is malformed: {_first_line(error) or type(error).__name__}") from error
 

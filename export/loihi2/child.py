@@ -101,13 +101,19 @@ def _end_group(child: subprocess.Popen[bytes], output: int) -> None:
     try:
         _signal_group(child, signal.SIGTERM)
         _signal_group(child, signal.SIGCONT)  # a stopped process acts on the first signal only after this one
-        deadline = time.monotonic() + TERMINATION_SECONDS
-        while (left := deadline - time.monotonic()) > 0 and _is_readable(output, left):
-            if not os.read(output, READ_BYTES):
-                break
+        _drain(output)
     finally:
         _signal_group(child, signal.SIGKILL)
+        _drain(output)
         child.wait()
+
+
+def _drain(output: int) -> None:
+    """Wait until nobody can write to `output` any more, within `TERMINATION_SECONDS`."""
+    deadline = time.monotonic() + TERMINATION_SECONDS
+    while (left := deadline - time.monotonic()) > 0 and _is_readable(output, left):
+        if not os.read(output, READ_BYTES):
+            break
 
 
 def _signal_group(child: subprocess.Popen[bytes], number: signal.Signals) -> None:

@@ -47,10 +47,8 @@ CONSTRAINTS = Constraints(
 def problems(graph: Graph) -> list[Problem]:
     """Every limit that `graph` breaks: of structure, and of its integers where it has them."""
     found = [*_chain_problems(graph), *_input_problems(graph.inputs)]
-    for population in graph.populations:
-        found += _neuron_problems(population)
-        for synapse in population.synapses:
-            found += _synapse_problems(population, synapse)
+    for population, synapse in graph.paths():
+        found += _synapse_problems(population, synapse)
     if graph.weight_bits is not None:
         found += _integer_problems(graph, graph.weight_bits)
     return found
@@ -89,14 +87,6 @@ def _input_problems(ports: tuple[InputPort, ...]) -> Iterator[Problem]:
             yield Problem(port.name, "payload", port.payload_max, f"1 … {CONSTRAINTS.payload_max}")
 
 
-def _neuron_problems(population: Population) -> Iterator[Problem]:
-    if population.neuron is not None:
-        decay = population.neuron.decay
-        if not (0 <= decay <= 1 and (DECAY_UNIT * (1 - decay)).is_integer()):
-            allowed = f"a multiple of 1/{DECAY_UNIT} in [0, 1]"
-            yield Problem(population.name, "decay", decay, allowed, "train with such a decay")
-
-
 def _synapse_problems(population: Population, synapse: Synapse) -> Iterator[Problem]:
     if synapse.kind == "dense":
         if len(population.shape) != 1:
@@ -130,7 +120,8 @@ def _value_problems(population: Population, bits: int) -> Iterator[Problem]:
     weight_max = step * (2 ** (bits - 1) - 1)
     weights = f"multiples of {step} in ±{weight_max}"
     for synapse in population.synapses:
-        yield from _outside(population, "weight", synapse.weight, -weight_max, weight_max, weights, step)
+        if synapse.kind != "identity":
+            yield from _outside(population, "weight", synapse.weight, -weight_max, weight_max, weights, step)
     if population.neuron is None:
         # The host adds this bias: all that matters is that it is a whole number.
         yield from _outside(population, "bias", population.bias, -np.inf, np.inf, "whole numbers")
@@ -139,6 +130,8 @@ def _value_problems(population: Population, bits: int) -> Iterator[Problem]:
     yield from _outside(population, "bias", population.bias, -BIAS_MAX, BIAS_MAX, biases)
     thresholds = f"whole numbers in 0 … {THRESHOLD_MAX}"
     yield from _outside(population, "threshold", population.neuron.threshold, 0, THRESHOLD_MAX, thresholds)
+    decay, decays = np.array(population.neuron.decay), f"multiples of 1/{DECAY_UNIT} in 0 … 1"
+    yield from _outside(population, "decay", decay, 0, 1, decays, 1 / DECAY_UNIT)
 
 
 def _outside(
@@ -148,7 +141,7 @@ def _outside(
     low: float,
     high: float,
     allowed: str,
-    step: int = 1,
+    step: float = 1,
 ) -> Iterator[Problem]:
     """The worst of `values` that isn't a multiple of `step` in [low, high], if there is one."""
     values = np.asarray(values, np.float64)

@@ -149,7 +149,8 @@ def test_a_killed_parent_takes_the_run_with_it(exported, many, mark, tmp_path):
         "Loihi2().run(sys.argv[1], numpy.load(sys.argv[2]), 4, 60, report)"
     )
     command = [sys.executable, "-c", script, str(exported), str(tmp_path / "many.npy")]
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as parent:
+    environment = os.environ | {"TMPDIR": str(tmp_path)}  # where its own files stay when it is killed
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) as parent:
         assert parent.stdout is not None and parent.stdout.readline()
         witness = Witness(mark)
         witness(1, MANY_SAMPLES)

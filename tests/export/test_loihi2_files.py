@@ -192,4 +192,4 @@ def test_inputs_that_do_not_fit(exported, inputs, line):
 
 
 def test_no_steps(exported):
-    assert_one_line("the number of steps is 0; choose one, at least 1", exported, None, 0)
+    assert_one_line("the number of steps is 0; choose 1 or more", exported, None, 0)

@@ -35,6 +35,7 @@ import numpy as np
 
 GRADED_MESSAGE_BITS = 8
 BUFFERED_STEPS = 8
+"""Room in each channel; Lava's own 64 soon fill the 64 MB of shared memory that a container has."""
 WATCH_SECONDS = 0.5
 
 
@@ -81,22 +82,21 @@ def main() -> None:
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description="Run this folder's network in Lava and record all that it emits."
+        description="Run this folder's network in Lava and record what it emits."
     )
-    parser.add_argument(
-        "--inputs", type=Path, required=True, help="integers, (N, *shape) or (N, T, *shape), .npy"
-    )
-    parser.add_argument("--output", type=Path, required=True, help="the recording to write, .npz")
-    parser.add_argument("--timesteps", type=int, help="steps per sample (default: the manifest's)")
-    parser.add_argument("--predict", action="store_true", help="print each sample's class to stdout")
-    parser.add_argument("--hardware", action="store_true", help="run on a Loihi 2 (untested on silicon)")
+    add = parser.add_argument
+    add("--inputs", type=Path, required=True, help="integers, (N, *shape) or (N, T, *shape), .npy")
+    add("--output", type=Path, required=True, help="the recording to write, .npz")
+    add("--timesteps", type=int, help="steps per sample (default: the manifest's)")
+    add("--predict", action="store_true", help="print each sample's class to stdout")
+    add("--hardware", action="store_true", help="run on a Loihi 2 (untested on silicon)")
     return parser.parse_args()
 
 
 def leave(reason: str, status: int) -> None:
     """End this process and Lava's. Lava's own way to stop waits for processes that may be gone."""
     for child in multiprocessing.active_children():
-        pass
+        child.terminate()
     try:
         print(f"run.py: {reason}", file=sys.stderr, flush=True)
     finally:
@@ -111,18 +111,15 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         used = {
             "timesteps": manifest["timesteps"],
             "input": (tuple(manifest["input"]["shape"]), manifest["input"]["payload_max"]),
-            "layers": [
-                (layer["name"], layer["depth"], tuple(layer["shape"])) for layer in manifest["layers"]
-            ],
+            "layers": [(each["name"], each["depth"], tuple(each["shape"])) for each in manifest["layers"]],
             "readout_bias": np.array(manifest["readout"]["bias"], np.int64),
         }
         checksum = manifest["sha256"]["network.net"]
         if hashlib.sha256((folder / "network.net").read_bytes()).hexdigest() != checksum:
             print("run.py: note: network.net has changed since it was exported", file=sys.stderr)
     except OSError as error:
-        raise RequestError(
-            f"can't read {error.filename} ({error.strerror}); export the network again"
-        ) from error
+        reason = f"can't read {error.filename} ({error.strerror})"
+        raise RequestError(f"{reason}; export the network again") from error
     except (ValueError, KeyError, TypeError) as error:
         raise RequestError(f"{path} is damaged ({error!r}); export the network again") from error
     return used
@@ -133,16 +130,16 @@ def read_inputs(path: Path, port: tuple[tuple[int, ...], int], timesteps: int | 
     shape, payload_max = port
     try:
         inputs = np.load(path, mmap_mode="r", allow_pickle=False)
+        if not isinstance(inputs, np.ndarray):
+            raise ValueError("several arrays")
     except (OSError, ValueError, EOFError) as error:
         raise RequestError(
-            f"can't read {path} ({error}); save an array of integers with numpy.save"
+            f"can't read {path} ({error}); save one array of integers with numpy.save"
         ) from error
     static = inputs.shape[1:] == shape
     if inputs.size == 0 or not (static or inputs.shape[2:] == shape):
-        wanted = ", ".join(map(str, shape))
-        raise RequestError(
-            f"inputs have shape {inputs.shape}, the network takes (N, {wanted}) or (N, T, {wanted})"
-        )
+        takes = "(N, {0}) or (N, T, {0})".format(", ".join(map(str, shape)))
+        raise RequestError(f"inputs have shape {inputs.shape}, the network takes {takes}")
     if inputs.dtype.kind not in "iub":
         raise RequestError(f"inputs are {inputs.dtype}, the network takes integers 0 … {payload_max}")
     if inputs.min() < 0 or inputs.max() > payload_max:
@@ -150,9 +147,7 @@ def read_inputs(path: Path, port: tuple[tuple[int, ...], int], timesteps: int | 
         raise RequestError(f"inputs hold {found}, the network takes integers 0 … {payload_max}")
     if static:
         if timesteps is None or timesteps < 1:
-            raise RequestError(
-                f"the number of steps is {timesteps}; choose one, at least 1, with --timesteps"
-            )
+            raise RequestError(f"the number of steps is {timesteps}; choose 1 or more with --timesteps")
         return np.broadcast_to(inputs[:, None], (len(inputs), timesteps, *shape))
     if timesteps not in (None, inputs.shape[1]):
         raise RequestError(f"inputs have {inputs.shape[1]} steps, {timesteps} are asked for; use --timesteps")
@@ -183,7 +178,7 @@ def record(folder: Path, manifest: dict[str, Any], inputs: np.ndarray, hardware:
     configuration = run_configuration(hardware)
     network = load_network(folder / "network.net", timesteps, graded=manifest["input"][1] > 1)
     injector, taps = connect(network, manifest["layers"], samples * timesteps)
-    network.create_runtime(configuration)
+    network.create_runtime(configuration, compile_config={"pypy_channel_size": BUFFERED_STEPS})
 
     finished = threading.Event()
     actors = network.runtime._messaging_infrastructure.actors
@@ -196,10 +191,10 @@ def record(folder: Path, manifest: dict[str, Any], inputs: np.ndarray, hardware:
     watcher.join()
     network.stop()
 
-    recorded = {
+    recording = {
         name: tap.steps.reshape(samples, timesteps, *tap.steps.shape[1:]) for name, tap in taps.items()
     }
-    return recorded | {"seconds": np.float64(seconds)}
+    return recording | {"seconds": np.float64(seconds)}
 
 
 def run_configuration(hardware: bool) -> Any:

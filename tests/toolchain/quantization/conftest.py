@@ -25,7 +25,7 @@ def loihi2() -> Constraints:
 
 
 def random_network(seed: int, decay: float, payload: int, spread: float, thresholds: bool) -> Graph:
-    """Convolution → residual block → dense → read-out; magnitudes vary from channel to channel by 10^±spread."""
+    """Convolution → residual block → dense → read-out; a channel's magnitude lies within 10^±spread."""
     rng = np.random.default_rng(seed)
     source, shape = (2, 4, 3), (4, 4, 3)
 
@@ -64,7 +64,7 @@ def network() -> Callable[..., Graph]:
 
 @pytest.fixture(scope="session")
 def layer() -> Callable[..., Graph]:
-    """One dense population "n" (weights (n, m), bias, threshold, decay) and, if asked for, a skip from a second one."""
+    """One dense population "n" of weights (neurons, inputs), without a read-out."""
 
     def build(weights, bias=0.0, threshold=1.0, decay=0.5, payload=1) -> Graph:
         weights = np.array(weights, float)
@@ -102,9 +102,10 @@ def digits() -> Trained:
 
 def _train(images: torch.Tensor, labels: torch.Tensor) -> ConvStudent:
     torch.manual_seed(0)
-    student = ConvStudent(TaskShape((1, 8, 8), 16, 10), 4, ConvOptions(widths=(16, 32), strides=(1, 2)))
+    options = ConvOptions(widths=(8, 16), strides=(1, 2), pooling=1)
+    student = ConvStudent(TaskShape((1, 8, 8), 16, 10), 4, options)
     optimizer = torch.optim.AdamW(student.parameters(), 3e-3)
-    for _ in range(12):
+    for _ in range(8):
         for batch in torch.randperm(len(images)).split(64):
             loss = F.cross_entropy(student(images[batch]).logits.mean(0), labels[batch])
             optimizer.zero_grad()

@@ -1,12 +1,9 @@
-"""Clipping: chosen by the error that it leaves, counted a second time neuron by neuron; and what it is worth."""
+"""Clipping: chosen by the error that it leaves, reckoned a second time neuron by neuron; and its worth."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
-import torch
 
 from snnkd import InputError
 from snnkd.export.graph import Graph
@@ -45,9 +42,11 @@ def test_the_candidate_of_least_error_is_chosen(layer, loihi2, bits):
         rounded = potentials(after.synapses[0].weight / scales[:, None], after.bias / scales, frames, spikes)
         errors.append(((rounded - exact) ** 2).mean(axis=(0, 1)))
     found = calibrate(graph, {"n": rules}, frames, 5)["n"]
-    assert found.ratios.tolist() == np.array(CLIP_RATIOS)[np.argmin(errors, axis=0)].tolist()
+    fired = spikes.any(axis=(0, 1))
+    best = np.array(CLIP_RATIOS)[np.argmin(errors, axis=0)]
+    assert found.fired.tolist() == fired.tolist()
+    assert found.ratios.tolist() == np.where(fired, best, 1).tolist()
     assert len(set(found.ratios)) > 1
-    assert found.fired.tolist() == spikes.any(axis=(0, 1)).tolist()
 
 
 def test_a_large_weight_that_no_sample_uses_is_clipped(layer, loihi2):
@@ -81,20 +80,14 @@ def accuracy(graph: Graph, digits) -> float:
 def test_eight_bits_keep_the_accuracy(digits, loihi2):
     done = quantize(digits.graph, loihi2, 4, 8, digits.calibration)
     exact = accuracy(digits.graph, digits)
-    assert exact > 0.85
-    assert abs(accuracy(done.graph, digits) - exact) <= 0.015
+    assert exact > 0.95
+    assert abs(accuracy(done.graph, digits) - exact) <= 0.005
     agreement = simulate(done.graph, digits.inputs, 4) == simulate(digits.graph, digits.inputs, 4)
-    assert agreement.mean() > 0.97
+    assert agreement.mean() > 0.985
     assert (done.graph.timesteps, done.graph.weight_bits) == (4, 8)
 
 
 def test_clipping_pays_where_bits_are_few(digits, loihi2):
-    clipped = quantize(digits.graph, loihi2, 4, 3, digits.calibration)
-    unclipped = quantize(digits.graph, loihi2, 4, 3)
+    clipped = quantize(digits.graph, loihi2, 4, 2, digits.calibration)
+    unclipped = quantize(digits.graph, loihi2, 4, 2)
     assert accuracy(clipped.graph, digits) > accuracy(unclipped.graph, digits) + 0.03
-
-
-def test_the_float_student_is_the_float_graph(digits):
-    assert not digits.graph.is_integer
-    assert torch.is_tensor(torch.as_tensor(digits.inputs))
-    assert replace(digits.graph, timesteps=4) == digits.graph

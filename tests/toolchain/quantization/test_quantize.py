@@ -240,7 +240,7 @@ def test_a_class_without_weights_does_not_hold_back_the_read_out(network, loihi2
     )
     done = quantize(replace(graph, populations=(*graph.populations[:-1], silent)), loihi2, 4)
     assert done.graph.readout_scale == 254
-    assert done.layers[-1].limited_by == {"weight": 1, "shared": 2}
+    assert done.layers[-1].limited_by == {"zero": 1, "weight": 1, "shared": 1}
 
 
 def test_a_read_outs_bias_is_the_hosts(network, loihi2):
@@ -265,7 +265,7 @@ def test_a_decay_becomes_what_the_register_holds(layer, loihi2):
     [
         ([[1.0], [2 * 254.0]], {}, "n: channel 1 takes 2 times the target's weight range"),
         ([[1.0]], {"bias": 3 * 4095.0}, "n: channel 0 takes 3 times the target's bias range"),
-        ([[200.0] * 6], {"payload": 255}, "n: channel 0 takes 2.335 times the target's accumulator range"),
+        ([[200.0] * 6], {"payload": 255, "decay": 0.0}, "takes 2.335 times the target's accumulator range"),
         (
             [[-2.0] * 200],
             {"payload": 255, "decay": 1.0},
