@@ -18,7 +18,7 @@ $(VENV)/bin/python:
 
 $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(PIP) install --quiet --constraint constraints.txt --editable .
-	$(BIN)/snnkd doctor --install lava
+	PIP_CONSTRAINT=constraints.txt $(BIN)/snnkd doctor --install lava
 	mkdir -p .links && ln -sfn .. .links/snnkd
 	touch $@
 

@@ -24,7 +24,7 @@ MAX_BYTES = BYTES_PER_NUMBER * MAX_ELEMENTS
 """The most that all arrays of one file may take in memory, as float64."""
 
 MAX_OBJECTS = 200_000
-"""The most groups and arrays in one file."""
+"""The most groups, arrays and strings in one file."""
 
 MAX_DEPTH = 16
 """How deep groups may be nested; a NIR graph needs four, metadata may add some."""
@@ -117,11 +117,9 @@ class _Reader:
         if where.count("/") > MAX_DEPTH:
             raise InputError(f"groups are nested more than {MAX_DEPTH} deep at {where[:80]}")
         contents = {}
+        self.count(len(group))
         for name in group:
             below = f"{where}/{name}"
-            self.objects += 1
-            if self.objects > MAX_OBJECTS:
-                raise InputError(f"it holds more than {MAX_OBJECTS} objects")
             if not isinstance(group.get(name, getlink=True), h5py.HardLink):
                 raise InputError(f"{below} is a link that leads elsewhere; NIR has none")
             item = group[name]
@@ -134,10 +132,10 @@ class _Reader:
         """An array, a number or a string, after its size has been looked at."""
         if not isinstance(item, h5py.Dataset) or item.is_virtual or item.external or item.shape is None:
             raise InputError(f"{where} is not an array in this file")
-        for extent in (item.chunks or (), item.shape):
-            if math.prod(extent) > MAX_ELEMENTS:
-                raise InputError(f"{where} has shape {extent}, more than {MAX_ELEMENTS} numbers")
-        self.spend(math.prod(item.shape) * max(item.dtype.itemsize, BYTES_PER_NUMBER))
+        for shape in (item.chunks or (), item.shape):
+            if _extent(shape) > MAX_ELEMENTS:
+                raise InputError(f"{where} has shape {shape}, more than {MAX_ELEMENTS} numbers")
+        self.spend(_extent(item.shape) * max(item.dtype.itemsize, BYTES_PER_NUMBER))
         if h5py.check_string_dtype(item.dtype) is not None:
             return self.text(item)
         if item.dtype.kind not in NUMERIC:
@@ -150,22 +148,37 @@ class _Reader:
         if item.shape == ():
             self.spend(len(strings[()]))
             return strings[()]
+        self.count(_extent(item.shape))
         rows = []
         for index in range(len(item)):
             rows.append(strings[index])
-            self.objects += 1
             self.spend(sum(map(len, np.atleast_1d(rows[-1]))))
         return np.array(rows, dtype=object)
 
-    def spend(self, size: int) -> None:
-        """Count `size` bytes.
+    def count(self, objects: int) -> None:
+        """Count groups, arrays and strings.
 
         Raises:
-            InputError: that is more than any network needs.
+            InputError: there are more than any network needs.
+        """
+        self.objects += objects
+        if self.objects > MAX_OBJECTS:
+            raise InputError(f"it holds more than {MAX_OBJECTS} groups, arrays and strings")
+
+    def spend(self, size: int) -> None:
+        """Count bytes.
+
+        Raises:
+            InputError: there are more than any network needs.
         """
         self.size += size
         if self.size > MAX_BYTES:
             raise InputError(f"its arrays together have more than {MAX_ELEMENTS} numbers")
+
+
+def _extent(shape: tuple[int, ...]) -> int:
+    """The elements of an array, and at least its longest side: an array of a million rows of nothing is long."""
+    return math.prod(max(side, 1) for side in shape)
 
 
 def _first_line(error: Exception) -> str:

@@ -195,7 +195,7 @@ def report(
 @app.command()
 def check(
     file: Annotated[Path | None, typer.Argument(help="A NIR file.", metavar="FILE.nir")] = None,
-    model: Annotated[str | None, typer.Option(help="A recipe whose untrained student is checked.")] = None,
+    model: Annotated[str | None, typer.Option(help="A recipe or model, its student untrained.")] = None,
     target: Target = "loihi2",
     as_json: Json = False,
     verbose: Verbose = False,

@@ -18,7 +18,7 @@ SI_PREFIXES = {-12: "p", -9: "n", -6: "µ", -3: "m", 0: "", 3: "k"}
 def train_table(answer: Answer) -> RenderableType:
     """What training found."""
     table = _facts(f"Trained: {answer['recipe']} (seed {answer['seed']}), {answer['method']}")
-    if answer["teacher"]:
+    if answer["teacher"]["test_accuracy"] is not None:
         table.add_row("teacher, test accuracy", f"{answer['teacher']['test_accuracy']:.4f}")
     student = answer["student"]
     table.add_row("student, test accuracy", f"{student['test_accuracy']:.4f}")

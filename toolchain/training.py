@@ -111,7 +111,7 @@ class _Training:
             "recipe": self.recipe.name,
             "seed": self.recipe.seed,
             "method": self.recipe.method,
-            "teacher": self.train_teacher(run) if self.method.needs_teacher else None,
+            "teacher": self.train_teacher(run) if self.method.needs_teacher else {"test_accuracy": None},
         }
         summary["student"] = self.train_student(run)
         lower_student(run)

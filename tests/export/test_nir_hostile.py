@@ -168,10 +168,14 @@ CASES = {
     "no graph": (lambda f: f.__delitem__("node"), "is HDF5, but not NIR"),
     "no version": (lambda f: f.__delitem__("version"), "names no version"),
     "metadata of numbers": (lambda f: put(f["node"], "metadata", 3), "the graph: metadata is not a group"),
+    "a million edges": (
+        lambda f: f["node"].create_dataset("more", (10**6, 2), h5py.string_dtype(), compression="gzip"),
+        "more than 200000 groups, arrays and strings",
+    ),
     "10^9 numbers": (set_huge, r"n3/tau has shape \(1000000000,\), more than 134217728 numbers"),
     "3 times 10^8 numbers": (set_many_large, "its arrays together have more than 134217728 numbers"),
     "one immense chunk": (set_huge_chunk, r"n3/tau has shape \(400000000,\), more than"),
-    "branching links": (set_nested_links, "groups are nested more than 16 deep|more than 200000 objects"),
+    "branching links": (set_nested_links, "groups are nested more than 16 deep|more than 200000 groups"),
     "groups in a circle": (set_circle, "groups are nested more than 16 deep"),
     "soft link": (
         lambda f: node(f, "n1").__setitem__("extra", h5py.SoftLink("/node/edges")),

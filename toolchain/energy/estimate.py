@@ -39,7 +39,7 @@ def estimate(
     """What an inference of the network costs on each profile, one row per profile, model, batch and mode.
 
     On a chip: the student, single-shot and streaming. On a GPU or CPU: the student (T passes) and the
-    "teacher", an ANN of the same layers (one pass), alone and `batch` at a time.
+    "ann-twin", an ANN of the same layers (one pass), alone and `batch` at a time.
 
     Args:
         activity: of the same graph.
@@ -148,7 +148,7 @@ def _processor_rows(
 ) -> list[dict[str, Any]]:
     layers = dense_operations(graph)
     rows = []
-    for model, passes in (("student", activity.timesteps), ("teacher", 1)):
+    for model, passes in (("student", activity.timesteps), ("ann-twin", 1)):
         for size in sorted({1, batch}):
             figures: dict[Bound, Figures] = {
                 bound: processor_figures(layers, profile.corners[bound], passes, size) for bound in BOUNDS

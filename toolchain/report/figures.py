@@ -123,7 +123,7 @@ def energy_bars(profiles: Sequence[Row]) -> Figure:
     axes = figure.subplots()
     for place, row in enumerate(profiles):
         energy = row["energy_j"]
-        colour = TEACHER if row["model"] == "teacher" else STUDENT
+        colour = TEACHER if row["model"] == "ann-twin" else STUDENT
         axes.plot([energy["low"], energy["high"]], [place, place], color=colour, lw=5, alpha=0.4)
         axes.plot(energy["nominal"], place, "o", color=colour)
     axes.set(xscale="log", xlabel="joules per inference", title="energy: low … nominal … high")

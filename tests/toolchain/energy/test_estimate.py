@@ -127,15 +127,15 @@ def test_h100_in_plain_arithmetic():
         for row in estimate(activity, graph, [load_profile("h100")], batch=8)
     }
     launches = 2 + 1  # matrix and neurons, then the read-out's matrix
-    assert sorted(rows) == [("student", 1), ("student", 8), ("teacher", 1), ("teacher", 8)]
-    row = rows["teacher", 1]
+    assert sorted(rows) == [("student", 1), ("student", 8), ("ann-twin", 1), ("ann-twin", 8)]
+    row = rows["ann-twin", 1]
     assert row["latency_s"]["nominal"] == pytest.approx(launches * 10 * US)
     assert row["energy_j"]["nominal"] == pytest.approx((70 + 60) * launches * 10 * US)
     assert row["energy_j"]["low"] == pytest.approx((68 + 28) * launches * 4 * US)
     assert row["energy_j"]["high"] == pytest.approx(700 * launches * 20 * US)
     assert rows["student", 1]["energy_j"]["nominal"] == pytest.approx(2 * row["energy_j"]["nominal"])  # T = 2
-    assert rows["teacher", 8]["energy_j"]["nominal"] == pytest.approx(row["energy_j"]["nominal"] / 8)
-    assert rows["teacher", 8]["latency_s"]["nominal"] == pytest.approx(row["latency_s"]["nominal"])
+    assert rows["ann-twin", 8]["energy_j"]["nominal"] == pytest.approx(row["energy_j"]["nominal"] / 8)
+    assert rows["ann-twin", 8]["latency_s"]["nominal"] == pytest.approx(row["latency_s"]["nominal"])
     assert row["notes"] == ["limited by launches"]
 
 
@@ -148,7 +148,7 @@ def test_a_large_layer_is_limited_by_memory_then_by_arithmetic():
     )
     activity = count(graph, Recorded(torch.zeros(1, side), {}), 1)
     rows = estimate(activity, graph, [load_profile("h100")], batch=100_000)
-    alone, together = (row for row in rows if row["model"] == "teacher")
+    alone, together = (row for row in rows if row["model"] == "ann-twin")
     assert alone["notes"] == ["limited by memory"]
     assert alone["latency_s"]["nominal"] == pytest.approx(4 * (side * side + 3 * side) / 3.0e12)
     assert together["notes"] == ["limited by arithmetic"]
@@ -388,7 +388,7 @@ def test_every_row_keeps_the_contract():
     assert [layer["macs"] for layer in report["activity"]["layers"]] == [12, 6]
     assert len(report["profiles"]) == 4 + 4 + 2 + 2
     for row in report["profiles"]:
-        assert row["profile"] in list_profiles() and row["model"] in ("student", "teacher")
+        assert row["profile"] in list_profiles() and row["model"] in ("student", "ann-twin")
         assert row["batch"] in (1, 16) and row["mode"] in ("single-shot", "streaming", "batched")
         for figure in FIGURES:
             assert list(row[figure]) == ["low", "nominal", "high"]
@@ -421,7 +421,7 @@ def priced(low: float, nominal: float, high: float, **more: Any) -> Row:
 
 
 def test_a_ratio_whose_intervals_overlap_says_so():
-    result = ratio(priced(1, 2, 5), priced(4, 8, 9, model="teacher"))
+    result = ratio(priced(1, 2, 5), priced(4, 8, 9, model="ann-twin"))
     assert result["overlaps"] is True
     assert (result["low"], result["nominal"], result["high"]) == (1 / 9, 0.25, 1.25)
     assert result["verdict"].startswith("undecided: ") and "overlap" in result["verdict"]
@@ -430,7 +430,7 @@ def test_a_ratio_whose_intervals_overlap_says_so():
 
 
 def test_a_ratio_of_separate_intervals_names_the_cheaper():
-    student, teacher = priced(1, 2, 3), priced(4, 8, 9, model="teacher")
+    student, teacher = priced(1, 2, 3), priced(4, 8, 9, model="ann-twin")
     below, above = ratio(student, teacher), ratio(teacher, student)
     assert not below["overlaps"] and not above["overlaps"]
     assert below["verdict"].startswith(
