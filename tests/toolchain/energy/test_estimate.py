@@ -127,7 +127,7 @@ def test_h100_in_plain_arithmetic():
         for row in estimate(activity, graph, [load_profile("h100")], batch=8)
     }
     launches = 2 + 1  # matrix and neurons, then the read-out's matrix
-    assert sorted(rows) == [("student", 1), ("student", 8), ("ann-twin", 1), ("ann-twin", 8)]
+    assert sorted(rows) == [("ann-twin", 1), ("ann-twin", 8), ("student", 1), ("student", 8)]
     row = rows["ann-twin", 1]
     assert row["latency_s"]["nominal"] == pytest.approx(launches * 10 * US)
     assert row["energy_j"]["nominal"] == pytest.approx((70 + 60) * launches * 10 * US)
@@ -430,14 +430,14 @@ def test_a_ratio_whose_intervals_overlap_says_so():
 
 
 def test_a_ratio_of_separate_intervals_names_the_cheaper():
-    student, teacher = priced(1, 2, 3), priced(4, 8, 9, model="ann-twin")
-    below, above = ratio(student, teacher), ratio(teacher, student)
+    student, twin = priced(1, 2, 3), priced(4, 8, 9, model="ann-twin")
+    below, above = ratio(student, twin), ratio(twin, student)
     assert not below["overlaps"] and not above["overlaps"]
     assert below["verdict"].startswith(
-        "the student on p (m, batch 1) takes less energy than the teacher on p"
+        "the student on p (m, batch 1) takes less energy than the ann-twin on p"
     )
     assert above["verdict"].startswith(
-        "the teacher on p (m, batch 1) takes more energy than the student on p"
+        "the ann-twin on p (m, batch 1) takes more energy than the student on p"
     )
     assert below["high"] < 1 < above["low"]
 
