@@ -94,10 +94,10 @@ def energy_table(answer: Answer) -> RenderableType:
             interval(row["dynamic_j"], "J"),
             interval(row["latency_s"], "s"),
         )
-    return Group(counts, table, *_reading_notes(answer["profiles"]))
+    return Group(counts, table, *reading_notes(answer["profiles"]))
 
 
-def _reading_notes(rows: list[Answer]) -> Iterator[str]:
+def reading_notes(rows: list[Answer]) -> Iterator[str]:
     """What each profile's joules include, and what is missing from them."""
     for profile, row in {row["profile"]: row for row in rows}.items():
         yield f"{profile} includes: {row['boundary']}"

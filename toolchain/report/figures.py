@@ -43,7 +43,7 @@ def to_svg(figure: Figure) -> Markup:
 def learning_curves(rows: Sequence[Row]) -> Figure:
     """Accuracy of both networks, the student's loss terms, and what the distillation does at the tap."""
     student = [row for row in rows if row["role"] == "student"]
-    figure = Figure(figsize=(10, 2.8))
+    figure = Figure(figsize=(10, 2.8), layout="constrained")
     accuracy, losses, tap = figure.subplots(1, 3)
     for role, colour in (("teacher", TEACHER), ("student", STUDENT)):
         part = [row for row in rows if row["role"] == role]
@@ -51,8 +51,8 @@ def learning_curves(rows: Sequence[Row]) -> Figure:
             epochs = [row["epoch"] for row in part]
             accuracy.plot(epochs, [row["validation_accuracy"] for row in part], color=colour, label=role)
             accuracy.plot(epochs, [row["train_accuracy"] for row in part], color=colour, alpha=0.4, ls=":")
-    accuracy.set(title="accuracy (solid: validation, dotted: training)", xlabel="epoch")
-    accuracy.legend()
+    accuracy.set(title="accuracy", xlabel="epoch")
+    accuracy.legend(title="dotted: on training images")
     for name in student[0]["terms"] if student else ():
         losses.plot([row["epoch"] for row in student], [row["terms"][name] for row in student], label=name)
     losses.set(title="student's loss, weighted terms", xlabel="epoch", yscale="log")
@@ -99,17 +99,18 @@ def spike_raster(run: Run, target: str) -> Figure:
     timesteps = graph.timesteps or 1
     sample = run.samples().inputs[:1]
     spikes = record(graph, sample, timesteps).spikes
-    figure = Figure(figsize=(10, 2.6))
+    figure = Figure(figsize=(10, 2.6), layout="constrained")
     panels = figure.subplots(1, len(graph.spiking), squeeze=False)[0]
     for axes, population in zip(panels, graph.spiking, strict=True):
         by_step = spikes[population.name][0].reshape(timesteps, -1)
         every = max(1, by_step.shape[1] // RASTER_NEURONS)
         steps, neurons = by_step[:, ::every].nonzero()
-        axes.scatter(steps + 1, neurons * every, s=5, marker="|", color=STUDENT)
+        axes.scatter(steps + 1, neurons * every, s=120, marker="_", linewidths=0.8, color=STUDENT)
         axes.set(
             title=f"{population.name}: {by_step.mean():.1%} of neuron-steps",
             xlabel="step",
             xlim=(0.5, timesteps + 0.5),
+            xticks=range(1, timesteps + 1, 1 + timesteps // 12),
             ylim=(0, by_step.shape[1]),
         )
     panels[0].set_ylabel("neuron")

@@ -15,7 +15,7 @@ from markupsafe import Markup
 from ... import __version__
 from ...export.files import read_json, write_text
 from ..run import Run
-from ..tables import interval
+from ..tables import interval, reading_notes
 from .figures import accuracy_bars, energy_bars, learning_curves, spike_raster, to_svg
 
 TEMPLATE = "report.html.j2"
@@ -49,6 +49,7 @@ def _facts(run: Run) -> dict[str, Any]:
         "targets": targets,
         "energy": energy,
         "energy_figure": to_svg(energy_bars(energy["profiles"])) if energy else None,
+        "energy_notes": list(reading_notes(energy["profiles"])) if energy else [],
         "sources": sorted({s for row in energy["profiles"] for s in row["sources"]}) if energy else [],
     }
 

@@ -104,7 +104,7 @@ def assert_equal(simulator: Simulator, inputs: np.ndarray, reference: Reference)
 @given(
     seed=st.integers(0, 2**32 - 1),
     timesteps=st.integers(1, 32),
-    decay=st.sampled_from([0.0, 0.25, 0.5, 0.9, 1 - 1 / 4096, 1.0]),
+    decay=st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.9, 1 - 1 / 4096, 1.0]),
     scale=st.sampled_from([1, 20, 254, 4000, 100_000]),
     payload=st.sampled_from([1, 255]),
     geometry=st.integers(0, 5),

@@ -160,6 +160,19 @@ def test_totals_are_compared_as_integers():
     ).tolist() == [1]
 
 
+@pytest.mark.parametrize("inputs", [65, 66, 600])
+def test_sums_that_float32_cannot_hold(inputs):
+    path = Synapse("in", "dense", np.full((1, inputs), 1013.0), (inputs,), (1,))
+    graph = Graph(
+        (InputPort("in", (inputs,)),),
+        (Population("out", (1,), (path,), np.zeros(1), None, 1),),
+        weight_bits=8,
+    )
+    shown = torch.full((1, inputs), 255, dtype=torch.uint8)
+    shown[0, 0] = 254
+    assert Simulator(graph, 1).run(shown).sums["out"].item() == 1013 * (255 * inputs - 1)
+
+
 def test_read_outs_are_added():
     graph = single(10)
     second = replace(graph["out"], name="more", bias=np.array([0.0, 5.0]))
