@@ -57,10 +57,11 @@ def conv_layers(
         layers.add_module(f"norm{index}", nn.BatchNorm2d(width))
         layers.add_module(f"neuron{index}", neuron())
         channels, size = width, [(side - 1) // stride + 1 for side in size]
-    window = (pooling, pooling) if pooling else tuple(size)
-    if size[0] % window[0] or size[1] % window[1]:
-        raise ValueError(f"pooling {pooling} doesn't divide the last map, {size[0]}×{size[1]}")
-    positions = (size[0] // window[0]) * (size[1] // window[1])
+    height, width = size
+    window = (pooling or height, pooling or width)
+    if height % window[0] or width % window[1]:
+        raise ValueError(f"pooling {pooling} doesn't divide the last map, {height}×{width}")
+    positions = (height // window[0]) * (width // window[1])
     layers.add_module("pool", nn.AvgPool2d(window))
     layers.add_module("flatten", nn.Flatten())
     layers.add_module("readout", nn.Linear(channels * positions, task.classes))

@@ -17,8 +17,8 @@ from ..models.neurons import LIF
 from .recipe import Recipe
 
 
-def build_networks(recipe: Recipe, task: TaskShape) -> tuple[nn.Module, nn.Module]:
-    """The student and the teacher of `recipe`, freshly initialised from torch's random state.
+def build_networks(recipe: Recipe, task: TaskShape) -> tuple[Any, Any]:
+    """The student (`contract.Student`) and the teacher of `recipe`, initialised from torch's random state.
 
     Raises:
         InputError: the network doesn't fit the data's shape.

@@ -87,8 +87,8 @@ class _Training:
     data: DataSet
     method: Method
     fabric: Fabric
-    student: nn.Module
-    teacher: nn.Module
+    student: Any
+    teacher: Any
     rows: dict[str, list[Row]] = field(default_factory=dict)
 
     @classmethod

@@ -18,22 +18,30 @@ import statistics
 import tempfile
 from pathlib import Path
 
-import snnkd
 import torch
+
+import snnkd
 
 SETTINGS = {
     "ce (maps watched)": ["method=samd", "methods.samd.weight=0"],
-    "kd τ=2": ["method=kd"],
-    "kd τ=4": ["method=kd", "methods.kd.temperature=4"],
-    "samd 𝒯=0.1": ["method=samd", "methods.samd.temperature=0.1", "methods.samd.weight=0.25"],
-    "samd 𝒯=0.25": ["method=samd", "methods.samd.temperature=0.25", "methods.samd.weight=0.5"],
-    "samd 𝒯=1": ["method=samd", "methods.samd.temperature=1", "methods.samd.weight=5"],
-    "nld τ=2 λ=0.1": ["method=nld"],
-    "nld τ=2 λ=0.3": ["method=nld", "methods.nld.noise=0.3"],
-    "nld τ=4 λ=0.1": ["method=nld", "methods.nld.temperature=4"],
-    "samd+nld 𝒯=0.25 τ=2": ["method=samd+nld", "methods.samd.weight=0.5"],
-    "samd+nld 𝒯=0.25 τ=2 weak": ["method=samd+nld", "methods.samd.weight=0.1"],
-    "samd+nld 𝒯=0.25 τ=4": ["method=samd+nld", "methods.samd.weight=0.5", "methods.nld.temperature=4"],
+    "kd τ=2 w=1": ["method=kd"],
+    "kd τ=2 w=0.2": ["method=kd", "methods.kd.weight=0.2"],
+    "samd 𝒯=0.25 w=0.5": ["method=samd", "methods.samd.temperature=0.25", "methods.samd.weight=0.5"],
+    "samd 𝒯=1 w=2": ["method=samd", "methods.samd.temperature=1", "methods.samd.weight=2"],
+    "nld τ=2 w=1": ["method=nld", "methods.nld.weight=1"],
+    "nld τ=2 w=0.2": ["method=nld", "methods.nld.weight=0.2"],
+    "samd+nld 𝒯=0.25, 0.5+0.2": ["method=samd+nld", "methods.samd.weight=0.5", "methods.nld.weight=0.2"],
+    "samd+nld 𝒯=0.25, 0.2+0.2": ["method=samd+nld", "methods.samd.weight=0.2", "methods.nld.weight=0.2"],
+    "samd+nld 𝒯=1, 2+0.2": [
+        "method=samd+nld",
+        "methods.samd={temperature=1, weight=2}",
+        "methods.nld.weight=0.2",
+    ],
+    "samd+nld paper": ["method=samd+nld", 'methods={samd={variant="paper"}, nld={variant="paper"}}'],
+    "samd+nld released": [
+        "method=samd+nld",
+        'methods={samd={variant="released"}, nld={variant="released"}}',
+    ],
 }
 
 

@@ -32,7 +32,7 @@ class LayerReport:
             classes of a read-out that could have had a larger one).
         clip_min, clip_mean: of the channels' largest represented weight, as a share of their largest weight.
         zero_channels: channels without weights and bias.
-        never_firing: channels that fired on no calibration sample; None without calibration.
+        never_firing: channels that fired on no calibration sample; None for a read-out, or without any.
         fan_in: synapses into one neuron, over all paths.
     """
 
@@ -93,7 +93,7 @@ def quantize(
     clips = {name: _clip(rule.population, clippings.get(name)) for name, rule in rules.items()}
     scales = {name: rule.largest_scales(clips[name]) for name, rule in rules.items()}
     readout_scale = min((scales[p.name].min() for p in graph.readouts), default=1)
-    scales |= {p.name: np.full_like(scales[p.name], readout_scale) for p in graph.readouts}
+    scales |= {p.name: np.full(p.shape[0], readout_scale) for p in graph.readouts}
     integers = replace(
         graph,
         populations=tuple(to_integers(p, scales[p.name], bits) for p in floats.populations),
@@ -159,9 +159,15 @@ def _report(
         clip_min=float(ratios.min()),
         clip_mean=float(ratios.mean()),
         zero_channels=np.flatnonzero(rules.zero).tolist(),
-        never_firing=None if clipping is None else np.flatnonzero(~clipping.fired).tolist(),
+        never_firing=_never_firing(clipping),
         fan_in=sum(fan_in(synapse) for synapse in integers.synapses),
     )
+
+
+def _never_firing(clipping: Clipping | None) -> list[int] | None:
+    if clipping is None or clipping.fired is None:
+        return None
+    return np.flatnonzero(~clipping.fired).tolist()
 
 
 def _reach(rules: Rules, integers: Population) -> tuple[int, float | None]:

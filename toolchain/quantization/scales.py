@@ -120,7 +120,9 @@ class Rules:
     constraints: Constraints
 
     def largest_scales(self, clip: np.ndarray) -> np.ndarray:
-        """The largest scale of each channel that keeps all rules, int64 (C,); 1 where a neuron has no input.
+        """The largest scale of each channel that keeps all rules, int64 (C,).
+
+        All classes of a read-out share the smallest. A channel of neurons with nothing to scale gets 1.
 
         Args:
             clip: the largest weight that must keep an integer of its own, (C,).
@@ -135,7 +137,9 @@ class Rules:
             scales = scales - misfits
         if scales.min() == 0:
             raise self._refusal(int(scales.argmin()), clip)
-        return scales if self.population.neuron is None else np.where(self.zero, 1, scales)
+        if self.population.neuron is None:
+            return np.full_like(scales, scales.min())
+        return np.where(self.zero, 1, scales)
 
     @property
     def zero(self) -> np.ndarray:
@@ -190,7 +194,8 @@ class Rules:
     def _refusal(self, channel: int, clip: np.ndarray) -> Refusal:
         loads = {rule: load[channel] for rule, load in self.loads(np.ones(len(clip), int), clip).items()}
         worst = max(loads, key=lambda rule: loads[rule])
+        excess = f"{loads[worst]:.4g} times the target's {worst} range"
         return Refusal(
-            f"{self.population.name}: channel {channel} takes {loads[worst]:.4g} times the target's {worst} range "
-            "even at the smallest scale; its weights and bias are too large for its threshold"
+            f"{self.population.name}: channel {channel} takes {excess} even at the smallest scale; "
+            "its weights and bias are too large for its threshold"
         )

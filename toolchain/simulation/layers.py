@@ -24,9 +24,9 @@ class FloatLayer:
     def __init__(self, population: Population, payload: dict[str, int], timesteps: int, device: torch.device):
         self.population, self.timesteps = population, timesteps
         self.paths = [Path(s, _tensor(s.weight, torch.float32, device)) for s in population.synapses]
+        self.bias = _tensor(population.bias, torch.float32, device)
         if population.neuron is not None:
             self.decay = population.neuron.decay
-            self.bias = _tensor(population.bias, torch.float32, device)
             self.threshold = _tensor(population.neuron.threshold, torch.float32, device)
 
     def sums(self, emitted: Emitted) -> Tensor:

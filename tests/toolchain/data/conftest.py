@@ -14,6 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
+
 from snnkd.toolchain.data.fetch import CanonicalFile, Remote
 from snnkd.toolchain.data.origins import Archive, GzipSite, NpmPackage
 

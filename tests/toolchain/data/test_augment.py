@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from numpy.lib.stride_tricks import sliding_window_view
 from pydantic import ValidationError
 from scipy.ndimage import affine_transform
+
 from snnkd.toolchain.data.augment import augment, shift_and_rotate
 from snnkd.toolchain.data.augmentation import Augmentation
 

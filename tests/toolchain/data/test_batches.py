@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from snnkd.toolchain.data.augmentation import Augmentation
 from snnkd.toolchain.data.batches import batches
 from snnkd.toolchain.data.datasets import Split

@@ -11,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.datasets import load_digits
+
 from snnkd import InputError
 from snnkd.models.contract import TaskShape
 from snnkd.toolchain.data.datasets import (

@@ -11,6 +11,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
+
 from snnkd import InputError
 from snnkd.toolchain.data import origins
 from snnkd.toolchain.data.fetch import Remote, data_root, ensure_files

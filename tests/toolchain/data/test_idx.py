@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+
 from snnkd import InputError
 from snnkd.toolchain.data.idx import read_idx, read_labelled
 

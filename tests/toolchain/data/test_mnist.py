@@ -7,6 +7,7 @@ import subprocess
 
 import pytest
 import torch
+
 from snnkd import InputError
 from snnkd.toolchain.data.datasets import DataSet, fetch_dataset, load_dataset
 from snnkd.toolchain.data.fetch import data_root

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from sklearn.datasets import load_digits
 from snnkd.export.graph import Graph, InputPort, Neuron, Population, Synapse
 from snnkd.export.student import student_to_graph
 from snnkd.export.target import Constraints
-from snnkd.models.contract import TaskShape
+from snnkd.models.contract import Student, TaskShape
 from snnkd.models.conv import ConvOptions, ConvStudent
 
 
@@ -92,26 +93,27 @@ class Trained:
 @pytest.fixture(scope="session")
 def digits() -> Trained:
     """A spiking student trained on 1,200 handwritten digits."""
-    data = load_digits()
-    order = np.random.default_rng(0).permutation(len(data.target))
-    images = data.images[order, None].astype(np.uint8)
-    labels = data.target[order]
+    pixels, classes = load_digits(return_X_y=True)
+    order = np.random.default_rng(0).permutation(len(classes))
+    images = pixels[order].reshape(-1, 1, 8, 8).astype(np.uint8)
+    labels = classes[order]
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # layers this small spend a second thread on waiting
     student = _train(torch.tensor(images[:1200]).float(), torch.tensor(labels[:1200]))
-    return Trained(student_to_graph(student), images[:256], images[1200:], labels[1200:])
+    torch.set_num_threads(threads)
+    graph = student_to_graph(cast(Student, student))
+    return Trained(graph, images[:256], images[1200:], labels[1200:])
 
 
 def _train(images: torch.Tensor, labels: torch.Tensor) -> ConvStudent:
-    """Cross-entropy and momentum by hand: importing torch's optimisers takes longer than the training."""
     torch.manual_seed(0)
     options = ConvOptions(widths=(8, 16), strides=(1, 2), pooling=1)
     student = ConvStudent(TaskShape((1, 8, 8), 16, 10), 4, options)
-    parameters = list(student.parameters())
-    velocities = [torch.zeros_like(parameter) for parameter in parameters]
+    optimizer = torch.optim.SGD(student.parameters(), 0.05, momentum=0.9)
     for _ in range(8):
         for batch in torch.randperm(len(images)).split(64):
             loss = F.cross_entropy(student(images[batch]).logits.mean(0), labels[batch])
-            gradients = torch.autograd.grad(loss, parameters)
-            with torch.no_grad():
-                for parameter, velocity, gradient in zip(parameters, velocities, gradients, strict=True):
-                    parameter -= 0.05 * velocity.mul_(0.9).add_(gradient)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
     return student.eval()

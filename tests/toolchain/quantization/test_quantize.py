@@ -105,7 +105,7 @@ def quantized_or_none(graph: Graph, constraints: Constraints, timesteps: int, bi
 
 
 @given(**CASES)
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60)
 def test_every_rule_holds_and_no_larger_scale_keeps_them(
     network, loihi2, seed, decay, payload, spread, thresholds, timesteps, bits
 ):
@@ -137,7 +137,7 @@ def test_every_rule_holds_and_no_larger_scale_keeps_them(
 
 
 @given(**CASES)
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(max_examples=25)
 def test_no_input_leaves_the_proven_range(
     network, loihi2, seed, decay, payload, spread, thresholds, timesteps, bits
 ):
@@ -177,7 +177,7 @@ def test_a_proven_network_runs_exactly_in_float32(network, loihi2):
 
 
 @given(seed=st.integers(0, 2**32 - 1), exponents=st.lists(st.integers(-8, 8), min_size=3, max_size=3))
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(max_examples=25)
 def test_the_unit_of_a_population_does_not_matter(network, loihi2, seed, exponents):
     graph = network(seed, 0.5, 16, 0.2, True)
     populations = list(graph.populations)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+
 from snnkd.export.graph import Graph, InputPort, Neuron, Population, Synapse
 
 SOURCE = (2, 5, 4)

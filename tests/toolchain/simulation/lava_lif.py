@@ -4,6 +4,7 @@ import sys
 from typing import Any
 
 import numpy as np
+
 from snnkd.export.loihi2.runner import lava_repairs
 
 lava_repairs.apply()

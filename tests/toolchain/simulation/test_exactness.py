@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
 from snnkd.export.graph import Graph, InputPort, Population, Synapse
 from snnkd.toolchain.simulation.simulator import Simulator
 
@@ -111,7 +112,7 @@ def assert_equal(simulator: Simulator, inputs: np.ndarray, reference: Reference)
     delays=st.tuples(st.integers(0, 3), st.integers(0, 40)),
     static=st.booleans(),
 )
-@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 def test_any_network(networks, geometries, seed, timesteps, decay, scale, payload, geometry, delays, static):
     made = networks(
         seed, decay=decay, scale=scale, payload=payload, geometry=geometries[geometry], delays=delays

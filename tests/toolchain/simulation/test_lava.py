@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
 from snnkd.toolchain.simulation.fixed_point import fire, kept_4096ths, membrane_input, wrap_sums
 
 pytest.importorskip("lava")

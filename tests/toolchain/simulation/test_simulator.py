@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+
 from snnkd import InputError
 from snnkd.export.graph import Graph, InputPort, Neuron, Population, Synapse
 from snnkd.toolchain.simulation import simulator as simulator_module
