@@ -58,7 +58,8 @@ def lower(graph: nir.NIRGraph, timesteps: int | None = None, dt: float | None = 
         )
     steps = timesteps or head.timesteps
     inputs = tuple(_input(name, node) for name, node in sorted(graph.inputs.items()))
-    populations = _in_order(inputs, _populations(graph, dt or head.dt))
+    with np.errstate(over="ignore", invalid="ignore"):  # `_population` looks for what is infinite
+        populations = _in_order(inputs, _populations(graph, dt or head.dt))
     bits = head.bits if METADATA in graph.metadata else _bits_by_numbers(populations, steps)
     if bits is not None:
         grid = _grid(head.timesteps or steps or 1)
@@ -93,7 +94,12 @@ def _populations(graph: nir.NIRGraph, dt: float) -> list[Population]:
 
 
 def _population(name: str, current: Current, neuron: Neuron | None) -> Population:
-    return Population(name, current.shape, synapses(current), current.bias, neuron, depth=0)
+    population = Population(name, current.shape, synapses(current), current.bias, neuron, depth=0)
+    numbers = [current.bias, *(synapse.weight for synapse in population.synapses)]
+    numbers += [] if neuron is None else [neuron.threshold]
+    if not all(np.all(np.isfinite(values)) for values in numbers):
+        raise Refusal("its numbers are too large: multiplied they are infinite")
+    return population
 
 
 def _currents(graph: nir.NIRGraph, dt: float) -> dict[str, Current]:
@@ -202,6 +208,8 @@ def _decay(tau: np.floating, dt: float, noted: Any) -> float:
             f"tau is {tau:g} s, shorter than a step of {dt:g} s; give the time step that the network is for"
         )
     decay = 1 - dt / float(tau)
+    if decay == 1:
+        raise Refusal(f"tau is {tau:g} s, so long that a step of {dt:g} s leaks nothing; use IF")
     for candidate in (noted, round(decay, DECAY_DECIMALS)):
         if isinstance(candidate, float) and 0 <= candidate < 1 and type(tau)(dt / (1 - candidate)) == tau:
             return candidate

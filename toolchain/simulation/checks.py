@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from ... import InputError
 from ...export.graph import Graph, InputPort, Population
 from .bounds import drive, payloads
+from .fixed_point import INTEGER_MAX
 
 SUM_MAX = 2**31 - 1
 """The largest synaptic sum that an integer network may reach: Lava adds in int32."""
@@ -29,6 +31,14 @@ def check_graph(graph: Graph, timesteps: int) -> None:
             _check_integers(population, payloads(graph))
 
 
+def check_readout(graph: Graph) -> None:
+    """Raise InputError unless `graph` can predict a class."""
+    if not graph.readouts:
+        raise InputError(
+            "the network has no read-out, so it predicts no class; end it in a layer without neurons"
+        )
+
+
 def _check_integers(population: Population, payload: dict[str, int]) -> None:
     constants = [population.bias, *(synapse.weight for synapse in population.synapses)]
     if population.neuron is not None:
@@ -37,11 +47,27 @@ def _check_integers(population: Population, payload: dict[str, int]) -> None:
         raise InputError(
             f"{population.name}: an integer network's constants must be whole numbers; quantise it"
         )
+    bias = np.abs(population.bias).max()
+    if population.neuron is not None and bias > INTEGER_MAX:
+        raise InputError(f"{population.name}: a bias is {bias:.0f}; at most {INTEGER_MAX} is simulated")
     reach = max(np.max(magnitudes) for magnitudes in drive(population, payload))
     if reach > SUM_MAX:
         raise InputError(
             f"{population.name}: a synaptic sum can reach {reach:.0f}; at most {SUM_MAX} is simulated"
         )
+
+
+def as_tensor(samples: np.ndarray | Tensor) -> Tensor:
+    """`samples` as a tensor, in a type that torch reckons with.
+
+    Raises:
+        InputError: an array of anything but integers.
+    """
+    if isinstance(samples, Tensor):
+        return samples
+    if samples.dtype.kind not in "bui":
+        raise InputError(f"the inputs are {samples.dtype}; expected integers")
+    return torch.tensor(samples if samples.dtype == np.uint8 else samples.astype(np.int64))
 
 
 def as_frames(inputs: Tensor, port: InputPort, timesteps: int) -> Tensor:

@@ -14,10 +14,10 @@ from ... import InputError
 from ...export.graph import Graph, Population, Synapse
 from ...export.target import Progress, Recording
 from .bounds import fan_in, payloads
-from .checks import as_frames, check_graph
+from .checks import as_frames, as_tensor, check_graph, check_readout
 from .engines import Engine, choose_engine
 from .layers import FixedPointLayer, FloatLayer, over_time
-from .synapses import full_precision
+from .synapses import Emitted, full_precision
 
 MEMORY_BUDGET = 256 * 2**20
 """Bytes that the tensors of one chunk may take."""
@@ -88,17 +88,15 @@ class Simulator:
         Raises:
             InputError: inputs of another shape, type or range.
         """
-        port = self.graph.inputs[0]
-        frames = as_frames(inputs, port, self.timesteps).to(self.device)
-        emitted, spikes, sums = {port.name: frames}, {}, {}
-        with torch.inference_mode(), full_precision():
+        emitted, spikes, sums = self._shown(inputs), {}, {}
+        with torch.no_grad(), full_precision():
             for layer in self._layers:
                 name = layer.population.name
                 if layer.population.neuron is None:
                     sums[name] = self._readout(layer.sums(emitted))
                 else:
                     emitted[name] = spikes[name] = layer.fire(emitted)[0]
-            totals = total_readout(self.graph, sums) if sums else torch.zeros(frames.shape[1], 0)
+            totals = total_readout(self.graph, sums) if sums else torch.zeros(len(inputs), 0)
         return Activity(spikes, sums, totals, totals.double() / self.graph.readout_scale)
 
     def membrane(self, inputs: Tensor, name: str) -> Tensor:
@@ -107,12 +105,15 @@ class Simulator:
         Raises:
             InputError: as `run`.
         """
-        emitted = self.run(inputs).spikes
-        emitted[self.graph.inputs[0].name] = as_frames(inputs, self.graph.inputs[0], self.timesteps)
+        emitted = self._shown(inputs) | self.run(inputs).spikes
         (layer,) = (layer for layer in self._layers if layer.population.name == name)
-        with torch.inference_mode(), full_precision():
+        with torch.no_grad(), full_precision():
             _, membrane = layer.fire(emitted)
         return membrane.double() * layer.unit
+
+    def _shown(self, inputs: Tensor) -> Emitted:
+        port = self.graph.inputs[0]
+        return {port.name: as_frames(inputs, port, self.timesteps).to(self.device)}
 
     def _readout(self, sums: Tensor) -> Tensor:
         return over_time(sums.to(torch.int64) if self.graph.is_integer else sums, self.timesteps)
@@ -147,10 +148,7 @@ def simulate(
     Raises:
         InputError: there are no samples or they don't fit, the network can't be run or has no read-out.
     """
-    if not graph.readouts:
-        raise InputError(
-            "the network has no read-out, so it predicts no class; end it in a layer without neurons"
-        )
+    check_readout(graph)
     predicted = []
     for chunk, activity in activities(graph, inputs, timesteps, batch_size, progress, device):
         predicted.append(activity.predictions.cpu().numpy())
@@ -183,7 +181,12 @@ def _by_sample(chunks: list[Tensor]) -> np.ndarray:
 
 
 def predictions(graph: Graph, recording: Recording) -> np.ndarray:
-    """The class of each recorded sample, int64 (N,); of equal totals the lowest."""
+    """The class of each recorded sample, int64 (N,); of equal totals the lowest.
+
+    Raises:
+        InputError: the network has no read-out.
+    """
+    check_readout(graph)
     sums = {name: torch.as_tensor(by_sample).transpose(0, 1) for name, by_sample in recording.sums.items()}
     return total_readout(graph, sums).argmax(dim=1).numpy()
 
@@ -202,9 +205,8 @@ def activities(
         raise InputError("there are no samples to run")
     size = batch_size or max(1, MEMORY_BUDGET // bytes_per_sample(graph, timesteps))
     for start in range(0, len(inputs), size):
-        chunk = inputs[start : start + size]
-        shown = chunk if isinstance(chunk, Tensor) else torch.tensor(chunk)
-        yield shown, simulator.run(shown)
+        chunk = as_tensor(inputs[start : start + size])
+        yield chunk, simulator.run(chunk)
         if progress is not None:
             progress(start + len(chunk), len(inputs))
 

@@ -76,5 +76,10 @@ def test_one_unit_more_is_found(given, lava, changed):
     assert not np.array_equal(ours(off_by_one)[1], lava["membrane"])
 
 
+def test_a_decay_is_the_nearest_that_the_register_holds():
+    decays = {0.0: 0, 0.1: 410, 0.5: 2048, 0.9: 3686, 4095 / 4096: 4095, 1.0: 4096}
+    assert {decay: kept_4096ths(decay) for decay in decays} == decays
+
+
 def test_a_convolutions_sums_wrap_as_lavas(given, lava):
     assert np.array_equal(wrap_sums(torch.from_numpy(given["wide"])).numpy(), lava["wrapped"])

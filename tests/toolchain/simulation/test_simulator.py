@@ -221,7 +221,8 @@ def test_full_precision_is_asked_for_and_given_back():
 @pytest.mark.parametrize(
     ("inputs", "says"),
     [
-        (np.zeros((2, 1), np.float32), "torch.float32; expected integers 0 … 1"),
+        (np.zeros((2, 1), np.float32), "the inputs are float32; expected integers"),
+        (torch.zeros(2, 1), "the inputs are torch.float32; expected integers 0 … 1"),
         (np.full((2, 1), 2, np.uint8), "lie in 2 … 2; expected 0 … 1"),
         (np.full((2, 1), -1), "lie in -1 … -1; expected 0 … 1"),
         (
@@ -237,6 +238,13 @@ def test_inputs_that_do_not_fit(inputs, says):
         simulate(single(5), inputs, 4)
 
 
+@pytest.mark.parametrize("dtype", [bool, np.int8, np.uint16, np.dtype(">u4"), np.uint64])
+def test_any_integers_are_taken(dtype):
+    shown = np.array([[1], [0]], dtype)
+    shown.flags.writeable = False
+    assert np.array_equal(record(single(10), shown, 2).spikes["n"][:, 0], [[1], [0]])
+
+
 def with_neuron(**changes) -> Graph:
     graph = single(5)
     return replace(graph, populations=(replace(graph["n"], **changes), graph["out"]))
@@ -248,6 +256,7 @@ def with_neuron(**changes) -> Graph:
         (single(5), 0, "time steps is 0"),
         (single(5.5), 4, "n: an integer network's constants must be whole"),
         (with_neuron(bias=np.array([0.5])), 4, "must be whole"),
+        (single(5, bias=131072), 4, "n: a bias is 131072; at most 131071 is simulated"),
         (single(2.0**31), 4, "n: a synaptic sum can reach 2147483648"),
         (replace(single(5), inputs=(InputPort("in", (1,)), InputPort("two", (1,)))), 4, "2 inputs"),
         (replace(single(5), populations=single(5).populations[:1]), 4, "no read-out"),
@@ -256,6 +265,14 @@ def with_neuron(**changes) -> Graph:
 def test_networks_that_cannot_be_run(graph, timesteps, says):
     with pytest.raises(InputError, match=says):
         simulate(graph, np.ones((1, 1), np.uint8), timesteps)
+
+
+def test_a_recording_without_read_out_predicts_nothing():
+    spikes_only = replace(single(10), populations=single(10).populations[:1])
+    recording = record(spikes_only, np.ones((1, 1), np.uint8), 2)
+    assert recording.spikes["n"].tolist() == [[[1], [1]]]
+    with pytest.raises(InputError, match="no read-out"):
+        predictions(spikes_only, recording)
 
 
 def test_an_engine_that_is_not_exact_is_refused():
