@@ -15,7 +15,7 @@ from .. import InputError
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; rename it to `path` when the block ends well, delete it otherwise.
+    """Yield a temporary path beside `path`; rename it to `path` if the block ends well, delete it otherwise.
 
     Raises:
         InputError: the folder can't be written or the disk is full, with the path and the system's reason.

@@ -65,10 +65,10 @@ class Synapse:
 
 @dataclass(frozen=True)
 class Population:
-    """Neurons of one kind, or a read-out (`neuron` is None: each step's sum leaves the chip, the host adds over T).
+    """Neurons of one kind, or a read-out (no neuron: each step's sum leaves the chip, the host adds over T).
 
     Attributes:
-        bias: float64, broadcastable to `shape`; added every step (for a read-out: by the host, T times in all).
+        bias: float64, broadcastable to `shape`; added every step (to a read-out by the host, T times).
         depth: synapse layers between the input and here along the longest path; the first population has 1.
     """
 
@@ -127,7 +127,7 @@ class Graph:
 
     @property
     def is_sequential(self) -> bool:
-        """Whether each population is fed by the one before it alone, without delay, and the last is the read-out."""
+        """Whether each population is fed by the one before alone, without delay, the last a read-out."""
         names = [self.inputs[0].name, *(p.name for p in self.populations)]
         chained = all(
             len(p.synapses) == 1
@@ -152,7 +152,7 @@ class Graph:
 
 
 def depths(sources: dict[str, list[str]]) -> dict[str, int]:
-    """Synapse layers from the inputs along the longest path, given each population's sources in topological order."""
+    """Synapse layers from the inputs along the longest path, given each population's sources in order."""
     depth: dict[str, int] = {}
     for name, incoming in sources.items():
         depth[name] = 1 + max((depth.get(source, 0) for source in incoming), default=0)
@@ -160,7 +160,7 @@ def depths(sources: dict[str, list[str]]) -> dict[str, int]:
 
 
 def compact(values: np.ndarray | float, shape: tuple[int, ...]) -> np.ndarray:
-    """`values` over a population of `shape`, float64: one per channel (C, 1, 1) where a map's are all the same."""
+    """`values` over a population of `shape`, float64; one per channel (C, 1, 1) where a map agrees."""
     full = np.broadcast_to(np.asarray(values, dtype=np.float64), shape)
     per_channel = full[:, :1, :1] if len(shape) == 3 else full
     return np.array(per_channel if np.all(full == per_channel) else full)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 
 import numpy as np
 
+from ..bounds import drive, membrane_reach, payloads
 from ..graph import GRADED_PAYLOAD_MAX, Graph, InputPort, Population, Synapse
 from ..target import Constraints, Problem
 
@@ -108,10 +108,10 @@ def _integer_problems(graph: Graph, bits: int) -> Iterator[Problem]:
     if bits not in WEIGHT_BITS:
         yield Problem("network", "weight bits", bits, f"{WEIGHT_BITS[0]} … {WEIGHT_BITS[-1]}")
         return
-    payloads = {port.name: port.payload_max for port in graph.inputs}
+    largest = payloads(graph)
     for population in graph.populations:
         broken = [*_value_problems(population, bits)]
-        yield from broken or _range_problems(population, payloads, graph.timesteps)
+        yield from broken or _range_problems(population, largest, graph.timesteps)
 
 
 def _value_problems(population: Population, bits: int) -> Iterator[Problem]:
@@ -153,10 +153,10 @@ def _outside(
 
 
 def _range_problems(
-    population: Population, payloads: dict[str, int], timesteps: int | None
+    population: Population, largest: dict[str, int], timesteps: int | None
 ) -> Iterator[Problem]:
     """Whether some input could drive a channel's sum or membrane out of its 24 bits."""
-    sums, membranes = reach(population, payloads, timesteps)
+    sums, membranes = reach(population, largest, timesteps)
     for what, reached in (("synaptic sum", sums), ("membrane potential", membranes)):
         worst = int(np.argmax(reached))
         if reached[worst] > STATE_MAX:
@@ -166,53 +166,20 @@ def _range_problems(
 
 
 def reach(
-    population: Population, payloads: dict[str, int], timesteps: int | None
+    population: Population, largest: dict[str, int], timesteps: int | None
 ) -> tuple[np.ndarray, np.ndarray]:
     """How far from zero any input can drive each channel, (C,) float64: one step's sum, and the membrane.
 
-    A membrane that hasn't spiked is at most θ, so the next is at most A⁺ + b + aθ; downwards it adds up to
-    (A⁻ − b)·(1 + a + … + a^(T−1)). A⁺ and A⁻ are the sums over all paths of positive and of negative weights
-    in magnitude, each times the largest payload. Rounding toward zero only shortens either.
-
     Args:
-        payloads: largest payload of each input by name; a population's spike carries 1.
+        largest: payload of each source by name (`bounds.payloads`).
         timesteps: T; None for any number of steps.
 
     Returns:
         The sums and the membranes; a read-out has no membrane and reaches zero.
     """
-    up, down = np.zeros(population.shape[0]), np.zeros(population.shape[0])
-    for synapse in population.synapses:
-        payload = payloads.get(synapse.source, 1)
-        up += payload * _strongest(synapse, 1)
-        down += payload * _strongest(synapse, -1)
-    neuron = population.neuron
-    if neuron is None:
-        return np.maximum(up, down), np.zeros_like(up)
-    bias = _by_channel(population.bias, population.shape)
-    threshold = _by_channel(neuron.threshold, population.shape)
-    highest = up + bias.max(axis=1) + neuron.decay * threshold.max(axis=1)
-    fall = np.clip(down - bias.min(axis=1), 0, None)
-    lowest = np.multiply(fall, _steps_remembered(neuron.decay, timesteps), where=fall > 0, out=fall)
-    return np.maximum(up, down), np.maximum(highest, lowest)
-
-
-def _strongest(synapse: Synapse, sign: int) -> np.ndarray:
-    """The most that weights of one sign add up to in a neuron of each channel, in magnitude, (C,)."""
-    if synapse.kind == "identity":
-        received = _by_channel(synapse.weight, synapse.shape)[..., None]
-    else:
-        received = synapse.weight.reshape(synapse.shape[0], -1, math.prod(synapse.weight.shape[1:]))
-    return np.clip(sign * received, 0, None).sum(axis=2).max(axis=1)
-
-
-def _by_channel(values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """`values`, broadcastable to a population's `shape`, of every neuron by channel, (C, M)."""
-    return np.broadcast_to(values, shape).reshape(shape[0], -1)
-
-
-def _steps_remembered(decay: float, timesteps: int | None) -> float:
-    """1 + a + … + a^(T−1); for ever where T isn't known."""
-    if decay == 1:
-        return np.inf if timesteps is None else timesteps
-    return (1 - (0 if timesteps is None else decay**timesteps)) / (1 - decay)
+    excitation, inhibition = drive(population, largest)
+    sums = np.maximum(excitation, inhibition).max(axis=1)
+    if population.neuron is None:
+        return sums, np.zeros_like(sums)
+    upward, downward = membrane_reach(population, excitation, inhibition, timesteps)
+    return sums, np.maximum(upward, downward).max(axis=1)

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from snnkd.export.bounds import payloads
 from snnkd.export.graph import Graph, InputPort, Neuron, Population, Synapse
 from snnkd.export.loihi2.limits import reach
 from snnkd.export.loihi2.target import Loihi2
@@ -211,6 +212,6 @@ def test_no_input_reaches_further_than_was_proven(weight, bias, threshold, quart
 
 def test_an_identity_path_adds_its_own_weight():
     graph = residual()
-    sums, membranes = reach(graph["b"], {"input": 1}, 4)
+    sums, membranes = reach(graph["b"], payloads(graph), 4)
     assert (sums == 4 * 2 + 9).all()
     assert (membranes == 4 * 2 + 9 + 0.5 * 9).all()

@@ -9,9 +9,9 @@ import numpy as np
 from torch import Tensor
 
 from ... import InputError, Refusal
+from ...export.bounds import drive, fan_in, membrane_reach, payloads
 from ...export.graph import Graph, Population
 from ...export.target import Constraints
-from ..simulation.bounds import drive, fan_in, membrane_reach, payloads
 from ..simulation.fixed_point import DECAY_BITS, kept_4096ths
 from .calibration import Clipping, calibrate
 from .scales import Rules, largest_weight, normalized, to_integers

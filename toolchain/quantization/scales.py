@@ -17,9 +17,9 @@ from functools import cached_property
 import numpy as np
 
 from ... import Refusal
+from ...export.bounds import by_channel, drive, membrane_reach
 from ...export.graph import Population, Synapse
 from ...export.target import Constraints
-from ..simulation.bounds import by_channel, drive, membrane_reach
 
 SKIP_MANTISSA_MAX = 255
 """An identity skip's weight is m·2^e; m has 8 bits."""

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from ... import InputError
+from ...export.bounds import drive, payloads
 from ...export.graph import Graph, InputPort, Population
-from .bounds import drive, payloads
 from .fixed_point import INTEGER_MAX
 
 SUM_MAX = 2**31 - 1

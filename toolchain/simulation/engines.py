@@ -12,8 +12,8 @@ from typing import Literal
 
 import numpy as np
 
+from ...export.bounds import drive, membrane_reach, payloads
 from ...export.graph import Graph, Population
-from .bounds import drive, membrane_reach, payloads
 from .fixed_point import INTEGER_MAX, never_truncates
 
 Engine = Literal["float", "exact-float32", "fixed-point"]

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...export.bounds import path_drive
 from ...export.graph import Population
 from ...models.neurons import lif_forward
 from . import fixed_point
-from .bounds import path_drive
 from .fixed_point import INTEGER_MAX
 from .synapses import FLOAT32_EXACT, Emitted, Path
 

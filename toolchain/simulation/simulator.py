@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from ... import InputError
+from ...export.bounds import fan_in, payloads
 from ...export.graph import Graph, Population, Synapse
 from ...export.target import Progress, Recording
-from .bounds import fan_in, payloads
 from .checks import as_frames, as_tensor, check_graph, check_readout
 from .engines import Engine, choose_engine
 from .layers import FixedPointLayer, FloatLayer, over_time

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from snnkd import InputError
+from snnkd.export.bounds import payloads
 from snnkd.export.graph import Graph, Population, Synapse
 from snnkd.toolchain.quantization.calibration import CLIP_RATIOS, calibrate
 from snnkd.toolchain.quantization.quantize import quantize
 from snnkd.toolchain.quantization.scales import Rules, largest_weight, to_integers
-from snnkd.toolchain.simulation.bounds import payloads
 from snnkd.toolchain.simulation.simulator import record, simulate
 
 

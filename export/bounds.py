@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...export.graph import Graph, Population, Synapse
+from .graph import Graph, Population, Synapse
 
 
 def payloads(graph: Graph) -> dict[str, int]:
@@ -49,9 +49,9 @@ def drive(population: Population, payload: dict[str, int]) -> tuple[np.ndarray, 
 
 
 def membrane_reach(
-    population: Population, excitation: np.ndarray, inhibition: np.ndarray, timesteps: int
+    population: Population, excitation: np.ndarray, inhibition: np.ndarray, timesteps: int | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """How far v can go up and down within T steps, before a reset, each (C, M).
+    """How far v can go up and down within T steps (None: however many), before a reset, each (C, M).
 
     Up: a potential that has just missed its threshold θ, decayed, plus the largest input: A⁺ + a·θ. Down: the
     largest inhibition at every step: A⁻·(1 + a + … + a^(T−1)). A bias counts on the side of its sign.
@@ -61,5 +61,13 @@ def membrane_reach(
     bias = by_channel(population.bias, population.shape)
     threshold = by_channel(population.neuron.threshold, population.shape)
     upward = excitation + np.maximum(bias, 0) + decay * np.maximum(threshold, 0)
-    downward = (inhibition + np.maximum(-bias, 0)) * sum(decay**step for step in range(timesteps))
+    fall = inhibition + np.maximum(-bias, 0)
+    downward = np.multiply(fall, _steps_remembered(decay, timesteps), where=fall > 0, out=np.zeros_like(fall))
     return upward, downward
+
+
+def _steps_remembered(decay: float, timesteps: int | None) -> float:
+    """1 + a + … + a^(T−1); for ever where T isn't known."""
+    if timesteps is None:
+        return np.inf if decay == 1 else 1 / (1 - decay)
+    return sum(decay**step for step in range(timesteps))
