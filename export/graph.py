@@ -128,6 +128,8 @@ class Graph:
     @property
     def is_sequential(self) -> bool:
         """Whether each population is fed by the one before alone, without delay, the last a read-out."""
+        if len(self.inputs) != 1:
+            return False
         names = [self.inputs[0].name, *(p.name for p in self.populations)]
         chained = all(
             len(p.synapses) == 1
@@ -136,7 +138,7 @@ class Graph:
             and p.synapses[0].delay == 0
             for index, p in enumerate(self.populations)
         )
-        return len(self.inputs) == 1 and chained and [p.name for p in self.readouts] == names[-1:]
+        return chained and [p.name for p in self.readouts] == names[-1:]
 
     def __getitem__(self, name: str) -> Population:
         for population in self.populations:
