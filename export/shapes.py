@@ -145,9 +145,9 @@ def _title(name: str, node: nir.NIRNode) -> str:
 
 
 def _declared(name: str, node: nir.NIRNode) -> Shape:
-    emitted = node.input_type["input"] if isinstance(node, nir.Output) else node.output_type["output"]
+    shape = node.input_type["input"]
     try:
-        return _bounded(_integers(emitted, np.size(emitted), 1, "shape"))
+        return _bounded(_integers(shape, np.size(shape), 1, "shape"))
     except InputError as error:
         raise InputError(f"{_title(name, node)}: {error}") from error
 

@@ -310,3 +310,24 @@ def test_another_version_is_noted(path, caplog):
         put(file, "version", "7.0.1")
     read_nir(path)
     assert "the file is of NIR 7.0.1" in caplog.text
+
+
+@pytest.mark.parametrize(("place", "value"), [(16, bytes(2)), (24, b"\xff" * 8), (8, bytes(8)), (0, b"heap")])
+def test_damaged_strings_neither_hang_nor_fill_memory(path, place, value):
+    """libhdf5 loops for ever over the first of these."""
+    raw = bytearray(path.read_bytes())
+    heap = raw.index(b"GCOL")
+    raw[heap + place : heap + place + len(value)] = value
+    path.write_bytes(raw)
+    with pytest.raises(InputError, match=r"damaged|more than"):
+        read_nir(path)
+
+
+def test_a_string_that_claims_4_gibibytes(path):
+    with h5py.File(path) as file:
+        offset = node(file, "n3")["type"].id.get_offset()
+    raw = bytearray(path.read_bytes())
+    raw[offset : offset + 4] = b"\xff" * 4
+    path.write_bytes(raw)
+    with pytest.raises(InputError, match="a string is longer than what is stored of it"):
+        read_nir(path)

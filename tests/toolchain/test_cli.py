@@ -115,8 +115,8 @@ def test_a_target_whose_package_is_missing(command, run_copy, tmp_path):
     assert_one_line(done, 2, "lava")
 
 
-def write_network(path, **changes):
-    """Input → Affine → LIF → Affine → Output, small and right unless changed."""
+def write_network(path, branch=False, **changes):
+    """Input → Affine → LIF → Affine → Output, small and right unless changed; a branch is a second way in."""
     lif = {"tau": 2e-4, "r": 1.0, "v_leak": 0.0, "v_threshold": 0.5, "v_reset": 0.0, **changes}
     weight = changes.pop("weight", np.eye(3, 4, dtype=np.float32))
     lif.pop("weight", None)
@@ -127,8 +127,11 @@ def write_network(path, **changes):
         "readout": nir.Affine(np.ones((2, 3), np.float32), np.zeros(2, np.float32)),
         "output": nir.Output({"output": np.array([2])}),
     }
-    names = list(nodes)
-    nir.write(path, nir.NIRGraph(nodes, list(pairwise(names))))
+    edges = list(pairwise(nodes))
+    if branch:
+        nodes["beside"] = nir.Linear(np.full((3, 4), 0.25, np.float32))
+        edges += [("input", "beside"), ("beside", "lif")]
+    nir.write(path, nir.NIRGraph(nodes, edges))
 
 
 def test_a_nir_file_takes_a_run_s_place(command, tmp_path):
@@ -169,10 +172,11 @@ def test_nir_files_that_cannot_be_used(command, tmp_path):
 
 def test_check_says_what_does_not_fit(command, tmp_path):
     assert command("check", "--model", "digits").returncode == 0
-    write_network(tmp_path / "net.nir", tau=3.3e-4)
+    write_network(tmp_path / "net.nir", branch=True)
     done = command("check", "net.nir", "--json")
     assert done.returncode == 1
-    assert json.loads(done.stdout)["problems"]
+    assert "lif: number of incoming paths is 2" in json.loads(done.stdout)["problems"][0]
+    assert_one_line(command("export", "net.nir", "--timesteps", "4"), 1, "number of incoming paths is 2")
 
 
 def test_listings(command):

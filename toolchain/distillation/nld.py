@@ -79,7 +79,7 @@ class NLD(Method):
         noise: λ.
     """
 
-    weight: float = Field(default=1.0, ge=0)
+    weight: float = Field(default=0.2, ge=0)
     variant: Variant = "normalized"
     temperature: float = Field(default=TEMPERATURE, gt=0)
     noise: float = Field(default=NOISE, ge=0, le=1)

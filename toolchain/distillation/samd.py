@@ -28,7 +28,7 @@ from .method import STRICT, Batch, Method
 
 Variant = Literal["paper", "released", "normalized"]
 
-TEMPERATURE: dict[str, float] = {"paper": 2.0, "released": 2.0, "normalized": 0.25}
+TEMPERATURE: dict[str, float] = {"paper": 2.0, "released": 2.0, "normalized": 1.0}
 RELEASED_RANGE_OFFSET = 1e-3
 RELEASED_PROBABILITY_OFFSET = 1e-10
 
@@ -107,7 +107,7 @@ class SAMD(Method):
         temperature: 𝒯; 0 takes the variant's own.
     """
 
-    weight: float = Field(default=1.0, ge=0)
+    weight: float = Field(default=2.0, ge=0)
     variant: Variant = "normalized"
     temperature: float = Field(default=0.0, ge=0)
 

@@ -50,7 +50,7 @@ def samd_reference(t, classes, variant):
     scaled = [
         (m - m.min(1, keepdims=True)) / np.ptp(m, axis=1, keepdims=True).clip(1e-300) for m in (cam, counts)
     ]
-    return kl(*(softmax(m / 0.25) for m in scaled))
+    return kl(*(softmax(m) for m in scaled))
 
 
 def nld_reference(t, variant):
