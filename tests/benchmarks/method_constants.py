@@ -28,6 +28,7 @@ SETTINGS = {
     "kd τ=2 w=0.2": ["method=kd", "methods.kd.weight=0.2"],
     "samd 𝒯=0.25 w=0.5": ["method=samd", "methods.samd.temperature=0.25", "methods.samd.weight=0.5"],
     "samd 𝒯=1 w=2": ["method=samd", "methods.samd.temperature=1", "methods.samd.weight=2"],
+    "samd 𝒯=1 w=5": ["method=samd", "methods.samd.temperature=1", "methods.samd.weight=5"],
     "nld τ=2 w=1": ["method=nld", "methods.nld.weight=1"],
     "nld τ=2 w=0.2": ["method=nld", "methods.nld.weight=0.2"],
     "samd+nld 𝒯=0.25, 0.5+0.2": ["method=samd+nld", "methods.samd.weight=0.5", "methods.nld.weight=0.2"],
@@ -37,6 +38,7 @@ SETTINGS = {
         "methods.samd={temperature=1, weight=2}",
         "methods.nld.weight=0.2",
     ],
+    "samd+nld 𝒯=1, 5+0.2 (default)": ["method=samd+nld"],
     "samd+nld paper": ["method=samd+nld", 'methods={samd={variant="paper"}, nld={variant="paper"}}'],
     "samd+nld released": [
         "method=samd+nld",

@@ -107,7 +107,7 @@ class SAMD(Method):
         temperature: 𝒯; 0 takes the variant's own.
     """
 
-    weight: float = Field(default=2.0, ge=0)
+    weight: float = Field(default=5.0, ge=0)
     variant: Variant = "normalized"
     temperature: float = Field(default=0.0, ge=0)
 
