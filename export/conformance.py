@@ -1,8 +1,8 @@
 """Running a NIR graph in simulators that others wrote, and comparing every spike with one's own.
 
 norse, snnTorch and SpikingJelly read the encoding of `nir.py` and must emit the same spikes. They compute in
-float64 here: float32 would round the weights of a uniform view past the gap that `nir.uniform_view` leaves.
-(norse rounds weights and thresholds to float32 in any case.)
+float64 here, since float32 would round sums of divided weights past the gap that `nir.uniform_view` leaves;
+norse and snnTorch round weights and thresholds to float32 first, whatever one asks for.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from .. import InputError, Refusal
 from .graph import Graph
 from .metadata import DT
-from .nir import to_nir, uniform_view
+from .nir import bare_skip_view, uniform_view
 from .shapes import NEURONS
 
 ROUNDING = 1e-5
@@ -40,30 +40,38 @@ class Simulator:
             it returns (output, state).
         nodes: the node types that it reads rightly, besides Input and Output.
         batched: whether a step takes many samples.
-        per_neuron_threshold: whether the thresholds of a population may differ.
+        view: writes a graph so that it reads it rightly.
     """
 
     module: str
     read: Callable[[Any, nir.NIRGraph], nn.Module]
     nodes: tuple[type[nir.NIRNode], ...]
     batched: bool
-    per_neuron_threshold: bool
+    view: Callable[[Graph], nir.NIRGraph]
 
 
 MAPS = (nir.Affine, nir.Conv2d, nir.Flatten)
 SIMULATORS = {
     "norse": Simulator(
-        "norse.torch", lambda norse, graph: norse.from_nir(graph, dt=DT), (*MAPS, nir.LIF), False, True
+        module="norse.torch",
+        read=lambda norse, graph: norse.from_nir(graph, dt=DT),
+        nodes=(*MAPS, nir.LIF),
+        batched=False,
+        view=bare_skip_view,
     ),
     "snntorch": Simulator(
-        "snntorch.import_nir", lambda snn, graph: snn.import_from_nir(graph), (*MAPS, nir.LIF), False, False
+        module="snntorch.import_nir",
+        read=lambda snntorch, graph: snntorch.import_from_nir(graph),
+        nodes=(*MAPS, nir.LIF),
+        batched=False,
+        view=uniform_view,
     ),
     "spikingjelly": Simulator(
-        "spikingjelly.activation_based.nir_exchange",
-        lambda jelly, graph: jelly.import_from_nir(graph, dt=DT, dtype=torch.float64),
-        (*MAPS, nir.LIF, nir.IF),
-        True,
-        False,
+        module="spikingjelly.activation_based.nir_exchange",
+        read=lambda jelly, graph: jelly.import_from_nir(graph, dt=DT, dtype=torch.float64),
+        nodes=(*MAPS, nir.LIF, nir.IF),
+        batched=True,
+        view=uniform_view,
     ),
 }
 
@@ -120,7 +128,7 @@ def run_in_simulator(name: str, graph: nir.NIRGraph, inputs: np.ndarray, timeste
     """
     simulator, reader = _simulator(name)
     _check_readable(name, simulator, graph)
-    with _in_float64():
+    with _set_up(threads=torch.get_num_threads() if simulator.batched else 1):
         try:
             network = _Network(simulator.read(reader, _with_plain_names(graph)), graph)
         except Exception as error:  # each reader refuses in its own way
@@ -151,7 +159,7 @@ def compare_with_simulator(
             comes of rounding from a real one.
 
     Raises:
-        InputError, Refusal: as for `run_in_simulator`, `nir.to_nir` and `nir.uniform_view`.
+        InputError, Refusal: as for `run_in_simulator` and `nir.uniform_view`.
     """
     view = nir_for(name, graph)
     timesteps = next(iter(spikes.values())).shape[1]
@@ -171,10 +179,7 @@ def nir_for(name: str, graph: Graph) -> nir.NIRGraph:
     Raises:
         InputError: there is no such simulator, or it isn't installed.
     """
-    simulator, _ = _simulator(name)
-    if not simulator.per_neuron_threshold or any(s.kind == "identity" for _, s in graph.paths()):
-        return uniform_view(graph)
-    return to_nir(graph)
+    return _simulator(name)[0].view(graph)
 
 
 def _simulator(name: str) -> tuple[Simulator, Any]:
@@ -248,16 +253,21 @@ class _Network:
 
 
 @contextmanager
-def _in_float64() -> Iterator[None]:
-    """Let torch make float64 tensors, without gradients, and keep the readers' remarks off the terminal."""
-    before = torch.get_default_dtype()
+def _set_up(threads: int) -> Iterator[None]:
+    """Let torch make float64 tensors without gradients, and keep the readers' remarks off the terminal.
+
+    Step by step, sample by sample, a second thread takes longer to wake than the first to do all.
+    """
+    before = torch.get_default_dtype(), torch.get_num_threads()
     torch.set_default_dtype(torch.float64)
+    torch.set_num_threads(threads)
     try:
         with torch.no_grad(), redirect_stdout(io.StringIO()), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        torch.set_default_dtype(before)
+        torch.set_default_dtype(before[0])
+        torch.set_num_threads(before[1])
 
 
 def _first_difference(

@@ -24,6 +24,9 @@ from .shapes import MAX_ELEMENTS, Shape, Window, conv_window, pool_window
 MAX_PATHS = 64
 """The most paths that may meet; branches that split and join n times make 2^n."""
 
+MAX_TAPS, MAX_PRODUCTS = 2**16, 2**31
+"""The most taps of one pooling, and the most products of a tap and a weight, that folding may take."""
+
 STEP_TOLERANCE = 1e-6
 """How far from a whole number of steps a delay may be, in steps."""
 
@@ -199,13 +202,12 @@ def _compose(first: Synapse, weight: np.ndarray, window: Window, groups: int, sh
     _check_borders(first, window)
     outputs, inputs = weight.shape[:2]
     channel = np.arange(outputs)[:, None] // (outputs // groups) * inputs + np.arange(inputs)
-    kernel = first.weight[channel, 0]
-    dilation = window.dilation
-    if kernel.shape[2:] == first.stride == (1, 1):
-        weight = weight * kernel
+    kernels, dilation = first.weight[:, 0], window.dilation
+    if kernels.shape[1:] == first.stride == (1, 1):
+        weight = weight * kernels[channel]
     else:
-        weight = _spread(weight, kernel, tuple(s * d for s, d in zip(first.stride, dilation, strict=True)))
-        dilation = (1, 1)
+        step = tuple(s * d for s, d in zip(first.stride, dilation, strict=True))
+        weight, dilation = _spread(weight, kernels, channel, step), (1, 1)
     return replace(
         first,
         weight=weight,
@@ -238,14 +240,13 @@ def _check_borders(first: Synapse, window: Window) -> None:
             )
 
 
-def _spread(weight: np.ndarray, kernel: np.ndarray, step: Shape) -> np.ndarray:
-    """`weight` (O, I, h, w), its taps `step` apart, convolved with each one's `kernel` (O, I, kh, kw)."""
-    sides = [s * (k2 - 1) + k1 for s, k2, k1 in zip(step, weight.shape[2:], kernel.shape[2:], strict=True)]
+def _spread(weight: np.ndarray, kernels: np.ndarray, channel: np.ndarray, step: Shape) -> np.ndarray:
+    """`weight` (O, I, h, w), taps `step` apart, convolved with the kernels (kh, kw) of `channel` (O, I)."""
+    sides = [s * (k2 - 1) + k1 for s, k2, k1 in zip(step, weight.shape[2:], kernels.shape[1:], strict=True)]
     spread = _zeros((*weight.shape[:2], *sides))
-    for top, left in product(*map(range, kernel.shape[2:])):
-        _taps(spread, (top, left), step, weight.shape[2:])[...] += (
-            weight * kernel[:, :, top, left, None, None]
-        )
+    for top, left in _places(kernels, weight):
+        tap = kernels[channel, top, left, None, None]
+        _taps(spread, (top, left), step, weight.shape[2:])[...] += weight * tap
     return spread
 
 
@@ -265,11 +266,20 @@ def _unpooled(pooling: Synapse, weight: np.ndarray) -> np.ndarray:
     top_padding, left_padding = pooling.padding
     padded = _zeros((len(weight), channels, height + 2 * top_padding, width + 2 * left_padding))
     pooled = weight.reshape(len(weight), *pooling.shape)
-    for top, left in product(*map(range, pooling.weight.shape[2:])):
-        tap = pooling.weight[:, 0, top, left, None, None]
+    kernels = pooling.weight[:, 0]
+    for top, left in _places(kernels, weight):
+        tap = kernels[:, top, left, None, None]
         _taps(padded, (top, left), pooling.stride, pooling.shape[1:])[...] += pooled * tap
     inside = padded[:, :, top_padding : top_padding + height, left_padding : left_padding + width]
     return inside.reshape(len(weight), -1)
+
+
+def _places(kernels: np.ndarray, weight: np.ndarray) -> Iterator[tuple[int, ...]]:
+    """The places in kernels (C, kh, kw), if they aren't too many to multiply `weight` by each."""
+    taps = math.prod(kernels.shape[1:])
+    if taps > MAX_TAPS or taps * weight.size > MAX_PRODUCTS:
+        raise Refusal(f"pools over {taps} places before {weight.size} weights, more than can be folded")
+    return product(*map(range, kernels.shape[1:]))
 
 
 def _taps(maps: np.ndarray, start: Shape, step: Shape, number: Shape) -> np.ndarray:

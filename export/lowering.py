@@ -48,9 +48,11 @@ def lower(graph: nir.NIRGraph, timesteps: int | None = None, dt: float | None = 
         dt: seconds per Euler step; None: what the file says, else 1e-4.
 
     Raises:
-        InputError: the graph isn't consistent.
+        InputError: the graph isn't consistent, or an argument isn't positive.
         Refusal: it has what these populations can't express; node, reason and way out named.
     """
+    if (timesteps is not None and timesteps < 1) or (dt is not None and not dt > 0):
+        raise InputError(f"timesteps are {timesteps!r} and dt is {dt!r}, expected positive numbers")
     head = header(graph)
     if head.reset != "zero":
         raise Refusal(
@@ -172,7 +174,7 @@ def _neuron(node: nir.NIRNode, dt: float) -> tuple[Neuron, np.ndarray]:
 def _lif(node: nir.LIF, dt: float) -> tuple[Neuron, np.ndarray]:
     """v ← v + dt/τ·(−v + r·x); in units of dt/τ that is v ← (1 − dt/τ)·v + r·x."""
     _check_zero(node, "v_leak", "v_reset")
-    tau = np.unique(node.tau)
+    tau = np.unique(node.tau.astype(np.result_type(node.tau, np.float32)))
     if len(tau) > 1:
         raise Refusal(f"tau differs within the population ({tau[0]:g} … {tau[-1]:g} s); make it one number")
     decay = _decay(tau[0], dt, notes(node).get("decay"))

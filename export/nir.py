@@ -53,51 +53,77 @@ def to_nir(graph: Graph) -> nir.NIRGraph:
     for population in graph.populations:
         drawing.population(population)
     header = Header(timesteps=graph.timesteps, bits=graph.weight_bits, readout_scale=graph.readout_scale)
-    return nir.NIRGraph(
-        drawing.nodes,
-        drawing.edges,
-        metadata=header.as_metadata(),
-    )
+    return nir.NIRGraph(drawing.nodes, drawing.edges, metadata=header.as_metadata())
 
 
 def uniform_view(graph: Graph) -> nir.NIRGraph:
     """`graph` in NIR with one threshold per population, as snnTorch and SpikingJelly want it.
 
-    Weights and biases are divided by each neuron's threshold; an integer network's thresholds become
-    1 + 2^−T/max k, which no membrane reaches exactly. The divided weights are rounded: a reader that computes
-    in float64 stays clear of that gap, one in float32 may miss it where k is 100,000 or more.
+    Where thresholds differ, weights and biases are measured in them, so that each becomes 1; an integer
+    network's thresholds still lie between two steps of the membrane. The divided weights are rounded, in
+    float64 far too little to matter. Weights that a reader rounds to float32 are safe for T ≤ 4 where there
+    is no skip and positive and negative inputs stay within 131071: 2 · 2^18 · 2^−24 < 2^−4.
 
     Raises:
         Refusal, InputError: as for `to_nir`, or a threshold isn't positive, or not the same all over a map.
     """
-    neurons = [population.neuron for population in graph.populations if population.neuron is not None]
-    if not graph.is_integer and all(len(np.unique(neuron.threshold)) == 1 for neuron in neurons):
+    return _view(graph, lambda population: _has_weighted_skip(population) or not _is_uniform(population))
+
+
+def bare_skip_view(graph: Graph) -> nir.NIRGraph:
+    """`graph` in NIR with identity paths as bare edges where they can be, as norse wants it.
+
+    Raises:
+        Refusal, InputError: as for `uniform_view`.
+    """
+    return _view(graph, _has_weighted_skip)
+
+
+def _view(graph: Graph, needs_it: Callable[[Population], bool]) -> nir.NIRGraph:
+    """`graph` in NIR, those populations that need it in units of their thresholds."""
+    if not any(needs_it(population) for population in graph.spiking):
         return to_nir(graph)
-    populations = tuple(_normalised(population, _margin(graph)) for population in graph.populations)
+    margin = _margin(graph)
+    populations = tuple(
+        population
+        if population.neuron is None
+        else _normalised(population, population.neuron, margin)
+        if needs_it(population)
+        else replace(population, neuron=_raised(population.neuron, margin))
+        for population in graph.populations
+    )
     return to_nir(replace(graph, populations=populations, weight_bits=None))
 
 
+def _has_weighted_skip(population: Population) -> bool:
+    return any(s.kind == "identity" and not _is_bare(s) for s in population.synapses)
+
+
+def _is_uniform(population: Population) -> bool:
+    return population.neuron is None or len(np.unique(population.neuron.threshold)) == 1
+
+
 def _margin(graph: Graph) -> float:
-    """How far above its integer an integer network's threshold is written."""
+    """How far above its integer an integer network's threshold is written: half a step of the membrane."""
     return 2.0**-graph.timesteps if graph.is_integer and graph.timesteps else 0.0
 
 
-def _normalised(population: Population, margin: float) -> Population:
-    """`population` in units of its thresholds."""
-    neuron = population.neuron
-    if neuron is None:
-        return population
-    unit = compact(neuron.threshold, population.shape)
+def _raised(neuron: Neuron, margin: float) -> Neuron:
+    return replace(neuron, threshold=neuron.threshold + margin)
+
+
+def _normalised(population: Population, neuron: Neuron, margin: float) -> Population:
+    """`population` in units of its thresholds: the raised ones, or with a skip of weight k the integers k."""
+    skip = _has_weighted_skip(population)
+    unit = compact(neuron.threshold + (0 if skip else margin), population.shape)
     if np.any(unit <= 0):
         raise Refusal(f"{population.name}: a threshold is not positive, so that it can't be made 1")
     try:
         synapses = tuple(replace(s, weight=s.weight / per_output(unit, s)) for s in population.synapses)
     except ValueError as error:
-        raise Refusal(
-            f"{population.name}: thresholds that differ over a map can't be made 1: {error}"
-        ) from error
-    threshold = np.full_like(unit, 1 + margin / unit.max())
-    neuron = replace(neuron, threshold=threshold)
+        reason = f"thresholds that differ over a map can't be made 1: {error}"
+        raise Refusal(f"{population.name}: {reason}") from error
+    neuron = replace(neuron, threshold=np.full_like(unit, 1 + (margin / unit.max() if skip else 0)))
     return replace(population, synapses=synapses, bias=population.bias / unit, neuron=neuron)
 
 
@@ -124,9 +150,8 @@ class _Drawing:
             if _is_bare(synapse) and (synapse.delay or synapse.source not in ends):
                 steps.pop()
             ends.append(self.follow(synapse.source, steps, population.name))
-        self.node(
-            population.name, neuron_node(population.neuron, population.shape, _margin(self.graph)), ends
-        )
+        raised = _raised(population.neuron, _margin(self.graph))
+        self.node(population.name, neuron_node(raised, population.shape), ends)
         if all(synapse.source != population.name for _, synapse in self.graph.paths()):
             self.node(
                 self.free_name("output"),
@@ -244,13 +269,13 @@ _MAPS: dict[str, Callable[[Synapse, np.ndarray, dict[str, Any]], nir.NIRNode]] =
 }
 
 
-def neuron_node(neuron: Neuron, shape: tuple[int, ...], margin: float = 0.0) -> nir.NIRNode:
-    """A population of `shape` in the encoding at the head of this module, thresholds raised by `margin`."""
+def neuron_node(neuron: Neuron, shape: tuple[int, ...]) -> nir.NIRNode:
+    """A population of `shape` in the encoding at the head of this module."""
 
     def everywhere(value: np.ndarray | float) -> np.ndarray:
         return np.array(np.broadcast_to(np.asarray(value, dtype=np.float64), shape))
 
-    threshold, zero = everywhere(neuron.threshold + margin), everywhere(0)
+    threshold, zero = everywhere(neuron.threshold), everywhere(0)
     noted = note(decay=neuron.decay, scale=neuron.threshold)
     if neuron.decay == 1:
         return nir.IF(everywhere(1 / DT), threshold, zero, metadata=noted)

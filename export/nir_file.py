@@ -53,7 +53,8 @@ def read_nir(path: Path) -> nir.NIRGraph:
         graph = _graph(_description(path))
         _declare_types(graph)
     except InputError as error:
-        raise InputError(f"{path}: {error}") from error
+        one_line = " ".join(str(error).split())  # names in the file may have line breaks in them
+        raise InputError(f"{path}: {one_line}") from error
     return graph
 
 

@@ -74,7 +74,7 @@ def predecessors(graph: nir.NIRGraph) -> dict[str, list[str]]:
     """The nodes that feed each node, in the order of the edges.
 
     Raises:
-        InputError: an edge ends in a node that isn't there, is there twice, or a node isn't fed at all.
+        InputError: an edge makes no sense, or a node isn't fed at all.
     """
     feeding: dict[str, list[str]] = {name: [] for name in graph.nodes}
     seen: set[tuple[str, str]] = set()
@@ -84,6 +84,8 @@ def predecessors(graph: nir.NIRGraph) -> dict[str, list[str]]:
                 raise InputError(f"the edge {source!r} → {target!r} names node {end!r}, which is not there")
         if (source, target) in seen:
             raise InputError(f"the edge {source!r} → {target!r} is there twice")
+        if isinstance(graph.nodes[source], nir.Output) or isinstance(graph.nodes[target], nir.Input):
+            raise InputError(f"the edge {source!r} → {target!r} leaves an Output or enters an Input")
         seen.add((source, target))
         feeding[target].append(source)
     for name, node in graph.nodes.items():
@@ -110,7 +112,7 @@ def signal_order(graph: nir.NIRGraph, cut: tuple[type[nir.NIRNode], ...]) -> lis
 
 def loop(error: CycleError) -> str:
     """The loop that was found, as a line of text."""
-    return " → ".join(reversed(error.args[1]))
+    return " → ".join(error.args[1])
 
 
 def conv_window(node: nir.Conv2d | nir.Conv1d) -> Window:

@@ -61,10 +61,20 @@ class Task(Protocol):
 
 @dataclass
 class _State:
+    """What training has come to after `epoch` epochs."""
+
     epoch: int
     best: dict[str, Tensor]
     best_accuracy: float
     rows: list[Row]
+
+    def advance(self, row: Row, model: nn.Module) -> None:
+        """Take in an epoch's metrics, and the weights if they are the best so far."""
+        self.epoch += 1
+        self.rows.append(row)
+        if row["validation_accuracy"] > self.best_accuracy:
+            self.best_accuracy = row["validation_accuracy"]
+            self.best = {name: value.clone() for name, value in model.state_dict().items()}
 
 
 def fit(
@@ -92,49 +102,60 @@ def fit(
     """
     trained = nn.ModuleList([task.model, *([task.helpers] if task.helpers else [])])
     fabric.to_device(trained)
-    raw_optimizer = _optimizer(section, trained)
-    wrapped: Any = fabric.setup_optimizers(raw_optimizer)
-    state = _restore(state_path, trained, raw_optimizer)
+    optimizer = _optimizer(section, trained)
+    wrapped = fabric.setup_optimizers(optimizer)
+    state = _restore(state_path, trained, optimizer)
     on_epoch(state.rows)
-    total_steps = section.epochs * batches_per_epoch
     for epoch in range(state.epoch, section.epochs):
         started = time.monotonic()
         torch.manual_seed(derived_seed(seed, task.role, epoch))
-        meter = _Meter()
-        task.model.train()
-        for index, (images, labels) in enumerate(batches(derived_seed(seed, f"{task.role} batches", epoch))):
-            rate = _cosine(section.learning_rate, (epoch * batches_per_epoch + index) / total_steps)
-            for group in raw_optimizer.param_groups:
-                group["lr"] = rate
-            images, labels = fabric.to_device((images, labels))
-            raw_optimizer.zero_grad(set_to_none=True)
-            with fabric.autocast():
-                step = task.step(images, labels)
-                loss = torch.stack([term.float() for term in step.terms.values()]).sum()
-            if index % TAP_NORM_EVERY == 0 and step.tap is not None:
-                meter.add_norms(step.terms, step.tap)
-            fabric.backward(loss)
-            wrapped.step()
-            meter.add(step, labels)
-        row = {"role": task.role, "epoch": epoch + 1, **meter.summary()}
+        trained.train()
+        rates = _cosine(section, epoch, batches_per_epoch)
+        order = derived_seed(seed, f"{task.role} batches", epoch)
+        row = {
+            "role": task.role,
+            "epoch": epoch + 1,
+            **_train_epoch(task, batches(order), rates, wrapped, fabric),
+        }
         if not math.isfinite(row["loss"]):
             raise InputError(
                 f"the {task.role}'s loss became {row['loss']} in epoch {epoch + 1}; lower "
                 f"{task.role}.learning_rate (now {section.learning_rate}) or the methods' weights"
             )
-        task.model.eval()
+        trained.eval()
         validation = task.evaluate()
         task.on_epoch_end(validation)
-        state.rows.append({**row, **validation, "seconds": time.monotonic() - started})
-        if validation["validation_accuracy"] > state.best_accuracy:
-            state.best_accuracy = validation["validation_accuracy"]
-            state.best = {name: value.clone() for name, value in task.model.state_dict().items()}
-        state.epoch = epoch + 1
-        _save(state_path, state, trained, raw_optimizer)
+        state.advance({**row, **validation, "seconds": time.monotonic() - started}, task.model)
+        _save(state_path, state, trained, optimizer)
         on_epoch(state.rows)
     task.model.load_state_dict(state.best)
     task.model.eval()
     return state.rows
+
+
+def _train_epoch(
+    task: Task,
+    batches: Iterator[tuple[Tensor, Tensor]],
+    rates: Iterator[float],
+    optimizer: Any,
+    fabric: Fabric,
+) -> Row:
+    """One pass over the training split, each batch at its own learning rate."""
+    meter = _Meter()
+    for index, (batch, rate) in enumerate(zip(batches, rates, strict=True)):
+        images, labels = fabric.to_device(batch)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        optimizer.zero_grad(set_to_none=True)
+        with fabric.autocast():
+            step = task.step(images, labels)
+            loss = torch.stack([term.float() for term in step.terms.values()]).sum()
+        if index % TAP_NORM_EVERY == 0 and step.tap is not None:
+            meter.add_norms(step.terms, step.tap)
+        fabric.backward(loss)
+        optimizer.step()
+        meter.add(step, labels)
+    return meter.summary()
 
 
 def derived_seed(seed: int, *parts: object) -> int:
@@ -143,8 +164,11 @@ def derived_seed(seed: int, *parts: object) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
-def _cosine(base: float, progress: float) -> float:
-    return base * (1 + math.cos(math.pi * progress)) / 2
+def _cosine(section: NetworkSection, epoch: int, batches_per_epoch: int) -> Iterator[float]:
+    """The learning rate of each batch of `epoch`."""
+    steps = section.epochs * batches_per_epoch
+    for step in range(epoch * batches_per_epoch, (epoch + 1) * batches_per_epoch):
+        yield section.learning_rate * (1 + math.cos(math.pi * step / steps)) / 2
 
 
 def _optimizer(section: NetworkSection, trained: nn.Module) -> torch.optim.Optimizer:

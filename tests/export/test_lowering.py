@@ -314,6 +314,16 @@ def test_a_loop_through_a_delay_alone_is_refused():
         lower(graph(nodes, edges))
 
 
+def test_a_loop_is_named_in_the_direction_of_its_edges():
+    nodes = {name: nir.Scale(ONES) for name in "abc"}
+    nodes |= {"input": nir.Input({"input": np.array([3])}), "output": nir.Output({"output": np.array([3])})}
+    edges = [("input", "a"), ("a", "b"), ("b", "c"), ("c", "a"), ("c", "output")]
+    with pytest.raises(InputError, match="a loop without neuron or delay: ") as raised:
+        lower(graph(nodes, edges))
+    named = str(raised.value).rpartition(": ")[2].split(" → ")
+    assert len(named) == 4 and set(pairwise(named)) <= set(edges)
+
+
 def test_paths_that_branch_and_join_without_end_are_refused():
     nodes = {"input": nir.Input({"input": np.array([3])}), "x0": nir.Scale(ONES)}
     edges = [("input", "x0")]
@@ -335,6 +345,28 @@ def test_weights_that_would_fill_the_memory_are_refused():
         Refusal, match=r"folded into one map it would have weights of shape \(9, 1, 10000, 10000\)"
     ):
         lower(network)
+
+
+def test_poolings_that_would_take_hours_are_refused():
+    ones, large = np.array([1, 1]), np.array([300, 300])
+    overlapping = nir.SumPool2d(large, ones, ones * 0)
+    conv = nir.Conv2d(None, np.ones((4, 4, 200, 200)), 1, 0, 1, 1, np.zeros(4))
+    with pytest.raises(
+        Refusal, match=r"node 'node1' \(Conv2d\): pools over 90000 places before 640000 weights"
+    ):
+        lower(chain((4, 600, 600), overlapping, conv, lif((4, 102, 102))))
+
+
+@pytest.mark.parametrize("arguments", [{"timesteps": 0}, {"dt": 0.0}, {"dt": float("nan")}])
+def test_senseless_arguments_get_one_line(arguments):
+    with pytest.raises(InputError, match="expected positive numbers"):
+        lower(chain((3,), lif((3,))), **arguments)
+
+
+def test_whole_numbers_serve_as_time_constants():
+    node = lif((3,))
+    node.tau = np.full(3, 2)
+    assert lower(chain((3,), node), dt=1.0)["node0"].neuron.decay == 0.5
 
 
 def test_inconsistent_graphs_are_named():

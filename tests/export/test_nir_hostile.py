@@ -153,6 +153,8 @@ CASES = {
         lambda f: edge(f, ("input", "n1_conv2d")),
         "the edge 'input' → 'n1_conv2d' is there twice",
     ),
+    "edge out of the output": (lambda f: edge(f, ("output", "n1")), "leaves an Output or enters an Input"),
+    "edge into the input": (lambda f: edge(f, ("n1", "input")), "leaves an Output or enters an Input"),
     "loop": (
         lambda f: edge(f, ("readout", "readout")),
         "a loop without neuron or delay: readout → readout",
@@ -180,6 +182,10 @@ CASES = {
     "soft link": (
         lambda f: node(f, "n1").__setitem__("extra", h5py.SoftLink("/node/edges")),
         "is a link that leads elsewhere",
+    ),
+    "line break in a name": (
+        lambda f: node(f, "n1").__setitem__("two\nlines", h5py.SoftLink("/node/edges")),
+        "/node/nodes/n1/two lines is a link that leads elsewhere",
     ),
     "external link": (
         lambda f: node(f, "n1").__setitem__("extra", h5py.ExternalLink("/etc/hostname", "/")),

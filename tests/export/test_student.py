@@ -37,7 +37,7 @@ class Block(nn.Module):
         self.conv = nn.Conv2d(channels, width, 3, stride, padding=1)
         self.norm = nn.BatchNorm2d(width)
         self.neuron = LIF()
-        self.again = nn.Conv2d(width, width, 3, padding=1, groups=2, bias=False)
+        self.again = nn.Conv2d(width, width, 3, padding="same", groups=2, bias=False)
         self.norm_again = nn.BatchNorm2d(width)
         pooled = nn.Sequential(nn.AvgPool2d(stride), nn.Conv2d(channels, width, 1), nn.BatchNorm2d(width))
         self.skip = nn.Identity() if stride == 1 else pooled
@@ -209,6 +209,15 @@ class Branches(nn.Module):
         return x if x.sum() > 0 else -x
 
 
+class TwoInputs(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers = sequence(conv(), LIF(), *end())
+
+    def forward(self, x, state=None):
+        return self.layers(x)
+
+
 class Shared(nn.Module):
     """A convolution that feeds a BatchNorm and something else."""
 
@@ -303,6 +312,14 @@ def test_each_problem_is_named_with_the_way_out(case):
         assert re.match(reason, problem), problem
     with pytest.raises(Refusal, match="the student can't be exported: "):
         student_to_graph(Net(layers))
+
+
+def test_what_only_folding_finds_out_is_found_before_training_too():
+    layers = sequence(conv(), LIF(), nn.AvgPool2d(3, 2), conv(), LIF(), nn.Flatten(), nn.Linear(18, 5))
+    (problem,) = deployability_problems(Net(layers))
+    assert re.match(r"node '_3' \(Conv2d\): pads a map that was pooled 8 → 3 .* or don't pad", problem)
+    (problem,) = deployability_problems(Net(sequence(nn.Conv2d(3, 2, 3), LIF(), *end())))
+    assert "don't take its task's input (2, 8, 8)" in problem
 
 
 def test_all_problems_are_named_at_once():
