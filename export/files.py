@@ -39,6 +39,22 @@ def atomic_path(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def require_writable(path: Path) -> None:
+    """See that `path` could be written, before time is spent on what shall stand in it.
+
+    Raises:
+        InputError: it couldn't, with the path and the system's reason.
+    """
+    if path.is_dir():
+        raise InputError(f"can't write {path}: a folder is in the way; move it")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise unwritable(path, error) from error
+
+
 def unwritable(path: Path, error: OSError) -> InputError:
     """The one line for a file that can't be written."""
     return InputError(

@@ -16,6 +16,8 @@ from typing import Literal
 
 import numpy as np
 
+from .. import InputError
+
 GRADED_PAYLOAD_MAX = 255
 """The largest payload of an 8-bit graded spike; a pixel is one of 0 … 255."""
 
@@ -114,6 +116,17 @@ class Graph:
     def is_integer(self) -> bool:
         """Whether weights, biases and thresholds are the chip's integers."""
         return self.weight_bits is not None
+
+    @property
+    def steps(self) -> int:
+        """T.
+
+        Raises:
+            InputError: nobody has said it.
+        """
+        if self.timesteps is None:
+            raise InputError("the network doesn't say how many steps a sample takes; say it with --timesteps")
+        return self.timesteps
 
     @property
     def spiking(self) -> tuple[Population, ...]:

@@ -24,7 +24,7 @@ METADATA_KEY = "snnkd"
 def save_tensors(path: Path, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
     """Write named tensors and JSON-able facts about them."""
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    write_bytes(path, save(contiguous, metadata={METADATA_KEY: json.dumps(facts, sort_keys=True)}))
+    write_bytes(path, save(contiguous, metadata={METADATA_KEY: json.dumps(facts)}))
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -9,15 +9,13 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from typer.exceptions import TyperException
 
-from .. import InputError, SnnkdError, __version__
-
-if TYPE_CHECKING:
-    from .run import Run
+from .. import InputError, Refusal, SnnkdError, __version__
+from .run import RUNS, TIME_LIMIT, VALIDATION_SAMPLES, Run, open_run
 
 app = typer.Typer(
     name="snnkd",
@@ -59,7 +57,9 @@ Seed = Annotated[int | None, typer.Option("--seed", help="Seed.")]
 
 @app.command()
 def train(
-    recipe: Annotated[str, typer.Argument(help="A recipe's name or TOML file.")] = "digits",
+    recipe: Annotated[
+        str | None, typer.Argument(help="A recipe's name or TOML file; default: digits.")
+    ] = None,
     seed: Seed = None,
     method: Annotated[
         str | None, typer.Option(help="Distillation method, joined with +, as samd+nld.")
@@ -85,21 +85,24 @@ def train(
     Example: snnkd train digits --method samd+nld --seed 1
     """
     from . import training
+    from .recipe import DEFAULT_RECIPE
     from .tables import train_table
 
+    chosen = {
+        "seed": seed,
+        "method": method,
+        "dataset": dataset,
+        "timesteps": timesteps,
+        "student.epochs": epochs,
+    }
+    settings = [f"{key}={value}" for key, value in chosen.items() if value is not None]
+    settings += overrides or []
     if resume:
+        if recipe or settings:
+            raise InputError(f"--resume continues a run as it was begun; leave out {recipe or settings[0]}")
         finished = training.resume(_open(run), data_root)
     else:
-        chosen = {
-            "seed": seed,
-            "method": method,
-            "dataset": dataset,
-            "timesteps": timesteps,
-            "student.epochs": epochs,
-        }
-        settings = [f"{key}={value}" for key, value in chosen.items() if value is not None]
-        folder = None if run is None else Path(run)
-        finished = training.train(recipe, [*settings, *(overrides or [])], folder, data_root)
+        finished = training.train(recipe or DEFAULT_RECIPE, settings, _new_folder(run), data_root)
     _print(finished.summary(), as_json, train_table)
 
 
@@ -107,7 +110,9 @@ def train(
 def export(
     network: Network = None,
     target: Target = "loihi2",
-    bits: Annotated[int | None, typer.Option(help="Bits of a weight; default: the recipe's.")] = None,
+    bits: Annotated[
+        int | None, typer.Option(min=2, max=8, help="Bits of a weight; default: the recipe's.")
+    ] = None,
     run: RunOption = None,
     inputs: Inputs = None,
     labels: Labels = None,
@@ -123,7 +128,7 @@ def export(
     """
     from .tables import export_table
 
-    chosen = _open(network or run, inputs=inputs, labels=labels, timesteps=timesteps, seed=seed)
+    chosen = _open(network, run, inputs=inputs, labels=labels, timesteps=timesteps, seed=seed)
     _print(chosen.export(target, bits=bits, data_root=data_root), as_json, export_table)
 
 
@@ -131,9 +136,13 @@ def export(
 def validate(
     network: Network = None,
     target: Target = "loihi2",
-    samples: Annotated[int, typer.Option(help="Test samples that the target runs.")] = 64,
-    time_limit: Annotated[float, typer.Option(help="Seconds that the target may take.")] = 1800.0,
+    samples: Annotated[int, typer.Option(help="Test samples that the target runs.")] = VALIDATION_SAMPLES,
+    time_limit: Annotated[float, typer.Option(help="Seconds that the target may take.")] = TIME_LIMIT,
     run: RunOption = None,
+    inputs: Inputs = None,
+    labels: Labels = None,
+    timesteps: Timesteps = None,
+    seed: Seed = None,
     data_root: DataRoot = None,
     as_json: Json = False,
     verbose: Verbose = False,
@@ -143,13 +152,13 @@ def validate(
     Example: snnkd validate --target loihi2 --samples 64
     """
     from .tables import validation_table
-    from .validation import agrees
+    from .validation import agrees, disagreement
 
-    chosen = _open(network or run)
+    chosen = _open(network, run, inputs=inputs, labels=labels, timesteps=timesteps, seed=seed)
     answer = chosen.validate(target, samples=samples, time_limit=time_limit, data_root=data_root)
     _print(answer, as_json, validation_table)
     if not agrees(answer):
-        raise typer.Exit(1)
+        raise Refusal(disagreement(answer))
 
 
 @app.command()
@@ -165,6 +174,10 @@ def energy(
     ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Second batch size on GPU and CPU.")] = 64,
     run: RunOption = None,
+    inputs: Inputs = None,
+    labels: Labels = None,
+    timesteps: Timesteps = None,
+    seed: Seed = None,
     data_root: DataRoot = None,
     as_json: Json = False,
     verbose: Verbose = False,
@@ -175,7 +188,7 @@ def energy(
     """
     from .tables import energy_table
 
-    chosen = _open(network or run)
+    chosen = _open(network, run, inputs=inputs, labels=labels, timesteps=timesteps, seed=seed)
     answer = chosen.energy(profiles or (), target=target, samples=samples, batch=batch, data_root=data_root)
     _print(answer, as_json, energy_table)
 
@@ -188,7 +201,7 @@ def report(
 
     Example: snnkd report
     """
-    path = _open(network or run).report()
+    path = _open(network, run).report()
     _print({"report": str(path)}, as_json, lambda answer: f"report: {answer['report']}")
 
 
@@ -210,7 +223,7 @@ def check(
     answer = check_network(file, model, target)
     _print(answer, as_json, check_table)
     if answer["problems"]:
-        raise typer.Exit(1)
+        raise Refusal(f"{answer['network']} doesn't fit {target}: {'; '.join(answer['problems'])}")
 
 
 @app.command("list")
@@ -313,11 +326,18 @@ def _fail(message: str, code: int) -> None:
     sys.exit(code)
 
 
-def _open(name: str | None, **options: Any) -> Run:
-    """The run called `name` or the latest one, named on stderr."""
-    from .run import open_run
+def _new_folder(name: str | None) -> Path | None:
+    """Where `train --run NAME` goes: below runs/ unless NAME is a path."""
+    if name is None:
+        return None
+    return RUNS / name if Path(name).name == name else Path(name)
 
-    run = open_run(name, **options)
+
+def _open(network: str | None, name: str | None = None, **options: Any) -> Run:
+    """The run or NIR file that was named, by argument or --run, or the latest run; said on stderr."""
+    if network and name:
+        raise InputError(f"both {network} and --run {name} are given; name one")
+    run = open_run(network or name, **options)
     print(f"run: {run.folder}", file=sys.stderr)
     return run
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import Refusal
-from ..export.files import write_json
+from ..export.files import require_writable, write_json
 from ..export.graph import Graph
 from ..export.nir import to_nir, write_nir
 from ..export.target import Problem, get_target
@@ -33,6 +33,7 @@ def export_run(
         InputError: the run or the target can't be used.
     """
     room = get_target(target)
+    require_writable(run.export_file(target))
     if not run.from_nir:
         lower_student(run)
     graph = run.float_graph()
@@ -41,6 +42,7 @@ def export_run(
         integers, ranges = _integers(run, graph, room.constraints, bits, data_root)
         report(1, "quantised")
         refuse(room.check(integers), target)
+        run.discard_results(target)
         write_nir(run.integer_file(target), to_nir(integers))
         manifest = room.export(integers, run.target_folder(target))
         report(2)
@@ -53,7 +55,7 @@ def export_run(
         "layers": [{**layer, **ranges.get(layer["name"], {})} for layer in manifest.layers],
         "problems": manifest.problems,
     }
-    write_json(run.target_folder(target) / "export.json", answer)
+    write_json(run.export_file(target), answer)
     return answer
 
 
@@ -73,8 +75,8 @@ def _integers(
     quantized = quantize(
         graph,
         constraints,
-        graph.timesteps or 1,
-        bits or default_bits,
+        graph.steps,
+        default_bits if bits is None else bits,
         run.samples(data_root).calibration,
     )
     return quantized.graph, {layer.name: layer.summary() for layer in quantized.layers}

@@ -203,9 +203,11 @@ def _restore(path: Path, trained: nn.Module, optimizer: torch.optim.Optimizer) -
     except RuntimeError as error:
         raise InputError(f"training state {path} is of another network; start a new run") from error
     checkpoint.restore_optimizer(optimizer, checkpoint.without_prefix("optimizer", tensors))
-    return _State(
-        facts["epoch"], checkpoint.without_prefix("best", tensors), facts["best_accuracy"], facts["rows"]
-    )
+    best = checkpoint.without_prefix("best", tensors)
+    try:
+        return _State(facts["epoch"], best, facts["best_accuracy"], facts["rows"])
+    except KeyError as error:
+        raise InputError(f"training state {path} is damaged (no {error}); start a new run") from error
 
 
 class _Meter:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,15 +45,18 @@ def run_from_nir(
         InputError: the file isn't NIR, or inputs or labels don't fit it.
         Refusal: the network holds what can't be lowered.
     """
+    run = Run(RUNS / f"{file.stem}-{hashlib.sha256(file.read_bytes()).hexdigest()[:8]}")
+    known = run.float_graph().timesteps if run.network_file.exists() else None
     graph = lower(read_nir(file), timesteps=timesteps)
+    graph = replace(graph, timesteps=graph.timesteps or known)
     if graph.timesteps is None:
         raise InputError(f"{file} doesn't say how many steps a sample takes; say it with --timesteps")
-    identity = hashlib.sha256(file.read_bytes() + str(graph.timesteps).encode()).hexdigest()[:8]
-    run = Run(RUNS / f"{file.stem}-{identity}")
-    if not run.network_file.exists():
+    if graph.timesteps != known:
+        run.discard_results()
         write_nir(run.network_file, to_nir(graph))
-    if inputs is not None or not run.samples_file.exists():
-        _write_samples(run, graph, inputs, labels, seed or 0)
+    if not run.from_nir or any(option is not None for option in (inputs, labels, seed)):
+        _write_samples(run, graph, inputs, labels, seed)
+    run.samples_file.touch()  # the run that was used last is the latest
     return run
 
 
@@ -61,24 +65,35 @@ def _write_samples(
     graph: Graph,
     inputs: str | Path | np.ndarray | None,
     labels: str | Path | np.ndarray | None,
-    seed: int,
+    seed: int | None,
 ) -> None:
-    port, timesteps = graph.inputs[0], graph.timesteps or 1
-    if inputs is None or (isinstance(inputs, str) and inputs == "random"):
-        print(f"inputs: {RANDOM_SAMPLES} random samples, seed {seed}", file=sys.stderr)
-        samples = _random_inputs(port, timesteps, seed)
+    """Write inputs and labels; inputs that aren't given are those there already, else random ones."""
+    if inputs is None and seed is None and run.from_nir:
+        samples = run.samples().inputs
+    elif inputs is None or (isinstance(inputs, str) and inputs == "random"):
+        print(f"inputs: {RANDOM_SAMPLES} random samples, seed {seed or 0}", file=sys.stderr)
+        samples = _random_inputs(graph.inputs[0], graph.steps, seed or 0)
+    elif seed is not None:
+        raise InputError(f"--seed goes with random inputs, and {inputs} are given")
     else:
         samples = inputs if isinstance(inputs, np.ndarray) else _read_inputs(Path(inputs))
-    arrays = {"inputs": _checked_inputs(samples, port, timesteps)}
+    arrays = {"inputs": _checked_inputs(samples, graph.inputs[0], graph.steps)}
     if labels is not None:
-        given = labels if isinstance(labels, np.ndarray) else _read_array(Path(labels))
-        if given.shape != (len(samples),) or given.dtype.kind not in "iu":
-            raise InputError(
-                f"labels must be {len(samples)} integers, found {given.dtype} of shape {given.shape}"
-            )
-        arrays["labels"] = given.astype(np.int64)
+        arrays["labels"] = _checked_labels(labels, len(samples))
     with atomic_path(run.samples_file) as temporary:
         np.savez_compressed(temporary, **arrays)  # pyright: ignore[reportArgumentType]
+
+
+def _checked_labels(labels: str | Path | np.ndarray, samples: int) -> np.ndarray:
+    """`labels` as int64, one per sample.
+
+    Raises:
+        InputError: another number of them, or no integers.
+    """
+    given = labels if isinstance(labels, np.ndarray) else _read_array(Path(labels))
+    if given.shape != (samples,) or given.dtype.kind not in "iu":
+        raise InputError(f"labels must be {samples} integers, found {given.dtype} of shape {given.shape}")
+    return given.astype(np.int64)
 
 
 def _random_inputs(port: InputPort, timesteps: int, seed: int) -> np.ndarray:
@@ -126,6 +141,9 @@ def _read_inputs(path: Path) -> np.ndarray:
 
 def _read_array(path: Path) -> np.ndarray:
     try:
-        return np.load(path, allow_pickle=False)
+        array = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise InputError(f"can't read {path} as a NumPy array ({error})") from error
+    if not isinstance(array, np.ndarray):
+        raise InputError(f"{path} is an archive of arrays, expected one array as numpy.save writes it")
+    return array

@@ -23,6 +23,7 @@ from pydantic import (
     PositiveFloat,
     PositiveInt,
     ValidationError,
+    field_validator,
 )
 
 from .. import InputError
@@ -87,6 +88,12 @@ class Recipe(_Section):
     method: str = "samd+nld"
     methods: dict[str, dict[str, Any]] = {}
     precision: Literal["auto", "32", "bf16", "16"] = "auto"
+
+    @field_validator("precision", mode="before")
+    @classmethod
+    def _as_text(cls, value: Any) -> Any:
+        return str(value) if isinstance(value, int) else value
+
     data: DataSection = DataSection()
     neuron: NeuronSection = NeuronSection()
     augmentation: Augmentation = Augmentation()
@@ -130,6 +137,8 @@ def validate(values: dict[str, Any], origin: str) -> Recipe:
     except ValidationError as error:
         raise InputError(f"{origin}: {_explain(error, Recipe)}") from None
     DATASETS.load(recipe.dataset)
+    if len(set(part_names(recipe.method))) < len(part_names(recipe.method)):
+        raise InputError(f"{origin}: method {recipe.method!r} names a part twice; name each once")
     networks = {}
     for role in ("student", "teacher"):
         section: NetworkSection = getattr(recipe, role)

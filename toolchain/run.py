@@ -15,6 +15,7 @@ holds a copy of it and the samples to use in place of a data set.
 
 from __future__ import annotations
 
+import json
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,6 +33,12 @@ if TYPE_CHECKING:
 
 RUNS = Path("runs")
 """Where runs are kept, below the current folder."""
+
+VALIDATION_SAMPLES = 64
+"""Samples that a target runs unless asked otherwise."""
+
+TIME_LIMIT = 1800.0
+"""Seconds after which a target's run is ended."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +80,19 @@ class Run:
 
     def target_folder(self, target: str) -> Path:
         return self.folder / target
+
+    def export_file(self, target: str) -> Path:
+        """The `export` stage's answer, written last: without it an export isn't whole."""
+        return self.target_folder(target) / "export.json"
+
+    def validation_file(self, target: str) -> Path:
+        """The `validate` stage's answer."""
+        return self.target_folder(target) / "validation.json"
+
+    @property
+    def energy_file(self) -> Path:
+        """The `energy` stage's answer; beside it the same as CSV."""
+        return self.folder / "energy.json"
 
     def integer_file(self, target: str) -> Path:
         """The integer NIR for `target`."""
@@ -117,7 +137,7 @@ class Run:
 
     def integer_graph(self, target: str) -> Graph:
         """The integer network made for `target`."""
-        if not self.integer_file(target).exists():
+        if not self.export_file(target).exists():
             raise InputError(
                 f"{self.folder} is not exported to {target} yet; run `snnkd export --target {target}`"
             )
@@ -130,8 +150,36 @@ class Run:
         return load_samples(self, data_root)
 
     def summary(self) -> dict[str, Any]:
-        """What training found."""
-        return read_json(self.summary_file)
+        """What training found.
+
+        Raises:
+            InputError: the file is damaged.
+        """
+        summary = read_json(self.summary_file)
+        if not isinstance(summary, dict) or not {"recipe", "student", "teacher"} <= set(summary):
+            raise InputError(f"{self.summary_file} is damaged; delete it and run `snnkd train --resume`")
+        return summary
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """One row per epoch so far, the teacher's first.
+
+        Raises:
+            InputError: the file is damaged.
+        """
+        if not self.metrics_file.exists():
+            return []
+        try:
+            return [json.loads(line) for line in self.metrics_file.read_text().splitlines()]
+        except ValueError as error:
+            raise InputError(
+                f"{self.metrics_file} is damaged ({error}); delete it to go on without"
+            ) from error
+
+    def discard_results(self, target: str = "*") -> None:
+        """Delete what was found of an earlier export to `target` ("*": to any), before a new one is made."""
+        stale = [*self.folder.glob(f"{target}/export.json"), *self.folder.glob(f"{target}/validation.json")]
+        for path in (*stale, self.energy_file, self.energy_file.with_suffix(".csv")):
+            path.unlink(missing_ok=True)
 
     def export(self, target: str = "loihi2", **options: Any) -> dict[str, Any]:
         """Quantise for `target` and write its files; the answer is `snnkd export --json`'s."""
@@ -175,12 +223,15 @@ def open_run(source: str | Path | None = None, **options: Any) -> Run:
         InputError: there is no such run, or the NIR file can't be used.
     """
     if source is None:
-        return latest_run()
+        source = latest_run().folder
     path = Path(source)
     if path.is_file():
         from .foreign import run_from_nir
 
         return run_from_nir(path, **options)
+    given = [f"--{name}" for name, value in options.items() if value is not None]
+    if given:
+        raise InputError(f"{', '.join(given)} go with a NIR file, and {source} is none")
     if not path.is_dir() and (RUNS / path).is_dir():
         path = RUNS / path
     if not path.is_dir():

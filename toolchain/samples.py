@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -67,7 +69,7 @@ def _given_samples(run: Run) -> Samples:
         with np.load(run.samples_file, allow_pickle=False) as file:
             inputs = file["inputs"]
             labels = file.get("labels")
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, BadZipFile, zlib.error) as error:
         raise InputError(f"{run.samples_file} is damaged ({error}); open the NIR file again") from error
     return Samples(inputs, inputs, labels)
 

@@ -7,7 +7,6 @@ The validation split selects the model; the test split is looked at once, at the
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -58,7 +57,7 @@ def train(
         Refusal: the student couldn't be put on a chip.
     """
     chosen = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, overrides)
-    if folder is not None and Run(folder).recipe_file.exists():
+    if folder is not None and (Run(folder).recipe_file.exists() or Run(folder).from_nir):
         raise InputError(f"{folder} already holds a run; continue it with --resume, or choose another folder")
     training = _Training.of(chosen, data_root)
     run = Run(new_run_folder(chosen.name) if folder is None else folder)
@@ -105,7 +104,8 @@ class _Training:
 
     def finish(self, run: Run) -> None:
         """Train whatever isn't trained yet in `run`'s folder, and lower the student."""
-        started = time.monotonic()
+        for row in run.metrics():
+            self.rows.setdefault(row["role"], []).append(row)
         summary: dict[str, Any] = {
             "run": str(run.folder),
             "recipe": self.recipe.name,
@@ -115,7 +115,7 @@ class _Training:
         }
         summary["student"] = self.train_student(run)
         lower_student(run)
-        summary["seconds"] = time.monotonic() - started
+        summary["seconds"] = sum(row["seconds"] for part in self.rows.values() for row in part)
         write_json(run.summary_file, summary)
 
     def train_teacher(self, run: Run) -> dict[str, Any]:
@@ -203,6 +203,7 @@ class _StudentTask:
         self.teacher: Any = training.teacher if training.method.needs_teacher else None
         self.method, self.fabric = training.method, training.fabric
         self.validation = training.data.validation
+        torch.manual_seed(derived_seed(training.recipe.seed, "helpers"))
         self.helpers = self.method.prepare(self.model, self.teacher)
         if self.method.needs_tap:
             _check_taps(self.model, self.teacher, training.data.train)
@@ -292,4 +293,6 @@ def _precision(recipe: Recipe) -> str:
     if recipe.precision == "auto":
         capable = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
         return "bf16-mixed" if capable else "32-true"
+    if recipe.precision == "16" and not torch.cuda.is_available():
+        raise InputError("precision 16 needs a GPU, and there is none; use 32 or bf16")
     return {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}[recipe.precision]

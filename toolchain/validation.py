@@ -13,25 +13,20 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..export.files import write_json
+from .. import InputError
+from ..export.files import require_writable, write_json
 from ..export.graph import Graph
 from ..export.target import Recording, get_target
 from .progress import progress
-from .run import Run
+from .run import TIME_LIMIT, VALIDATION_SAMPLES, Run
 from .samples import choose
 from .simulation.simulator import Simulator, predictions, record, simulate
-
-SAMPLES = 64
-"""Samples that the target runs unless asked otherwise."""
-
-TIME_LIMIT = 1800.0
-"""Seconds after which a target's run is ended."""
 
 
 def validate_run(
     run: Run,
     target: str = "loihi2",
-    samples: int = SAMPLES,
+    samples: int = VALIDATION_SAMPLES,
     time_limit: float = TIME_LIMIT,
     data_root: Path | None = None,
 ) -> dict[str, Any]:
@@ -49,15 +44,11 @@ def validate_run(
         InputError: something is missing, or the target's run failed.
     """
     room = get_target(target)
+    require_writable(run.validation_file(target))
     float_graph, integers = run.float_graph(), run.integer_graph(target)
-    timesteps = integers.timesteps or 1
+    timesteps = integers.steps
     judged = run.samples(data_root)
     chosen = choose(judged.inputs, samples)
-
-    started = time.monotonic()
-    integer_predictions = _predict("integer network", integers, judged.inputs)
-    integer_seconds = time.monotonic() - started
-    float_predictions = _predict("float network", float_graph, judged.inputs)
 
     ours = record(integers, judged.inputs[chosen], timesteps)
     with progress(f"{room.backend}, {len(chosen)} samples", len(chosen)) as report:
@@ -68,6 +59,10 @@ def validate_run(
             time_limit,
             lambda done, _total: report(done),
         )
+    started = time.monotonic()
+    integer_predictions = _predict("integer network", integers, judged.inputs)
+    integer_seconds = time.monotonic() - started
+    float_predictions = _predict("float network", float_graph, judged.inputs)
     target_predictions = predictions(integers, theirs)
 
     answer = {
@@ -92,7 +87,7 @@ def validate_run(
     if first is not None:
         first["sample"] = int(chosen[first["sample"]])
         first["membrane"] = _membrane_at(integers, judged.inputs, first)
-    write_json(run.target_folder(target) / "validation.json", answer)
+    write_json(run.validation_file(target), answer)
     return answer
 
 
@@ -103,6 +98,7 @@ def compare(graph: Graph, ours: Recording, theirs: Recording) -> dict[str, Any]:
         Counts, firing rates (spikes per neuron-step of `ours`), and the first mismatch in the order of
         sample, step, depth and neuron; its `sample` counts within the recording.
     """
+    _require_same_shapes(ours, theirs)
     mismatches: list[tuple[tuple[int, int, int, int], str]] = []
     counts = {"spikes": 0, "readouts": 0}
     for kind, populations in (("spikes", graph.spiking), ("readouts", graph.readouts)):
@@ -134,14 +130,33 @@ def compare(graph: Graph, ours: Recording, theirs: Recording) -> dict[str, Any]:
     }
 
 
+def _require_same_shapes(ours: Recording, theirs: Recording) -> None:
+    for kind in ("spikes", "sums"):
+        expected, found = (
+            {name: values.shape for name, values in getattr(recording, kind).items()}
+            for recording in (ours, theirs)
+        )
+        if expected != found:
+            raise InputError(f"the target recorded {kind} {found}, expected {expected}; export again")
+
+
 def agrees(answer: dict[str, Any]) -> bool:
     """Whether nothing differed."""
     return answer["spike_mismatches"] == 0 and answer["readout_mismatches"] == 0
 
 
+def disagreement(answer: dict[str, Any]) -> str:
+    """What differed, in one line."""
+    first = ", ".join(f"{key} {value}" for key, value in answer["first_mismatch"].items())
+    return (
+        f"{answer['spike_mismatches']:,} spikes and {answer['readout_mismatches']:,} read-outs differ "
+        f"between the integer network and {answer['backend']}; the first: {first}"
+    )
+
+
 def _predict(what: str, graph: Graph, inputs: np.ndarray) -> np.ndarray:
     with progress(what, len(inputs)) as report:
-        return simulate(graph, inputs, graph.timesteps or 1, progress=lambda done, _total: report(done))
+        return simulate(graph, inputs, graph.steps, progress=lambda done, _total: report(done))
 
 
 def _accuracy(
@@ -158,5 +173,5 @@ def _membrane_at(graph: Graph, inputs: np.ndarray, where: dict[str, Any]) -> flo
     if graph[where["layer"]].neuron is None:
         return None
     sample = torch.from_numpy(inputs[where["sample"] : where["sample"] + 1])
-    membrane = Simulator(graph, graph.timesteps or 1).membrane(sample, where["layer"])
+    membrane = Simulator(graph, graph.steps).membrane(sample, where["layer"])
     return float(membrane[where["step"], 0].flatten()[where["neuron"]])

@@ -36,7 +36,7 @@ def main() -> None:
 
 def row(name: str, graph: Graph, inputs: np.ndarray) -> str:
     """What comparing `graph` with one simulator found."""
-    timesteps = graph.timesteps or 1
+    timesteps = graph.steps
     spikes = record(graph, inputs, timesteps).spikes
     try:
         result = compare_with_simulator(name, graph, inputs, spikes, membranes(graph, inputs))
@@ -54,7 +54,7 @@ def row(name: str, graph: Graph, inputs: np.ndarray) -> str:
 
 def membranes(graph: Graph, inputs: np.ndarray) -> dict[str, np.ndarray]:
     """The membrane potentials of every spiking population before each reset, (N, T, *shape)."""
-    simulator = Simulator(graph, graph.timesteps or 1)
+    simulator = Simulator(graph, graph.steps)
     samples = torch.from_numpy(inputs)
     return {p.name: simulator.membrane(samples, p.name).transpose(0, 1).numpy() for p in graph.spiking}
 

@@ -44,6 +44,11 @@ def run_copy(exported, tmp_path):
         (["export", "--run", "nowhere"], ["there is no run nowhere"]),
         (["frobnicate"], ["No such command 'frobnicate'"]),
         (["train", "--seed", "x"], ["--seed"]),
+        (["train", "mnist", "--resume"], ["--resume continues a run as it was begun; leave out mnist"]),
+        (["train", "--method", "kd+kd"], ["names a part twice"]),
+        (["train", "--set", "precision=16"], ["precision 16 needs a GPU"]),
+        (["export", "--bits", "0"], ["--bits"]),
+        (["export", "--bits", "9"], ["--bits"]),
         (["list", "method"], ["can't list 'method'; did you mean 'methods'?"]),
         (["check"], ["say what to check"]),
         (["doctor", "--install", "nengo"], ["can't install 'nengo'"]),
@@ -140,9 +145,12 @@ def test_a_nir_file_takes_a_run_s_place(command, tmp_path):
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)
     assert [layer["range"] for layer in answer["layers"]] == ["proven", "proven"]
-    validated = command("validate", "--samples", "4", "--json")
+    validated = command("validate", "net.nir", "--samples", "4", "--json")
     assert validated.returncode == 0, validated.stderr
     assert json.loads(validated.stdout)["accuracy"]["target"] is None
+    np.save(tmp_path / "labels.npy", np.zeros(64, int))
+    labelled = command("validate", "net.nir", "--samples", "4", "--labels", "labels.npy", "--json")
+    assert json.loads(labelled.stdout)["accuracy"]["target"] is not None
     priced = command("energy", "--json")
     assert priced.returncode == 0, priced.stderr
     assert command("report").returncode == 0
@@ -170,11 +178,43 @@ def test_nir_files_that_cannot_be_used(command, tmp_path):
     assert_one_line(command("export", "missing.nir"), 2, "there is no run missing.nir")
 
 
+def test_a_new_export_leaves_no_result_of_the_old_one(command, run_copy):
+    assert command("validate", "--run", run_copy, "--samples", "2").returncode == 0
+    assert command("energy", "--run", run_copy, "--samples", "2").returncode == 0
+    results = [run_copy / "loihi2" / "validation.json", run_copy / "energy.json", run_copy / "energy.csv"]
+    assert all(path.exists() for path in results)
+    assert command("export", "--run", run_copy, "--bits", "4").returncode == 0
+    assert not any(path.exists() for path in results)
+
+
+def test_results_that_cannot_be_written_are_said_before_the_work(command, run_copy):
+    for stage, path in {"validate": "loihi2/validation.json", "energy": "energy.json"}.items():
+        (run_copy / path).mkdir()
+        assert_one_line(command(stage, "--run", run_copy, "--samples", "2"), 2, "can't write", path)
+
+
+def test_damaged_files_of_a_run_are_named(command, run_copy, tmp_path):
+    (run_copy / "metrics.jsonl").write_text('{"role": "student", "epo')
+    assert_one_line(command("report", "--run", run_copy), 2, "metrics.jsonl is damaged")
+    (run_copy / "train.json").write_text("{}")
+    assert_one_line(command("train", "--resume", "--run", run_copy), 2, "train.json is damaged")
+    write_network(tmp_path / "net.nir")
+    assert command("export", "net.nir", "--timesteps", "4").returncode == 0
+    (samples,) = (tmp_path / "runs").glob("net-*/samples.npz")
+    samples.write_bytes(samples.read_bytes()[:40])
+    assert_one_line(command("validate", "--run", samples.parent), 2, "samples.npz is damaged")
+    np.savez(tmp_path / "archive.npz", np.zeros(3))
+    (tmp_path / "archive.npz").rename(tmp_path / "archive.npy")
+    done = command("export", "net.nir", "--timesteps", "4", "--inputs", "archive.npy")
+    assert_one_line(done, 2, "is an archive of arrays")
+
+
 def test_check_says_what_does_not_fit(command, tmp_path):
     assert command("check", "--model", "digits").returncode == 0
     write_network(tmp_path / "net.nir", branch=True)
     done = command("check", "net.nir", "--json")
     assert done.returncode == 1
+    assert done.stderr.startswith("snnkd: net.nir doesn't fit loihi2: lif")
     assert "lif: number of incoming paths is 2" in json.loads(done.stdout)["problems"][0]
     assert_one_line(command("export", "net.nir", "--timesteps", "4"), 1, "number of incoming paths is 2")
 

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -96,6 +97,16 @@ def test_the_best_validation_epoch_is_kept(trained):
     stage.student.load_state_dict(tensors)
     stage.student.eval()
     assert training._accuracy(stage.student, stage.data.validation, stage.fabric) == best
+
+
+def test_resuming_after_the_teacher_keeps_its_metrics(trained, tmp_path):
+    copy = Run(shutil.copytree(trained.folder, tmp_path / "copy"))
+    for path in (copy.summary_file, copy.network_file, copy.student_file):
+        path.unlink()
+    training.resume(copy)
+    assert copy.metrics_file.read_bytes() == trained.metrics_file.read_bytes()
+    assert copy.student_file.read_bytes() == trained.student_file.read_bytes()
+    assert copy.summary()["seconds"] == trained.summary()["seconds"]
 
 
 def command(*arguments):

@@ -60,13 +60,11 @@ class Method:
         needs_teacher: whether a teacher must be trained first.
         needs_tap: whether it looks at the tap, whose size must then be the same in student and teacher.
         includes_ce: whether its losses already hold the cross-entropy.
-        neuron_reset: the reset of the neuron that it trains.
     """
 
     needs_teacher: ClassVar[bool] = True
     needs_tap: ClassVar[bool] = False
     includes_ce: ClassVar[bool] = False
-    neuron_reset: ClassVar[str] = "hard"
 
     def prepare(self, student: nn.Module, teacher: nn.Module | None) -> nn.Module | None:
         """Training-only modules (trained with the student, never exported), or None."""

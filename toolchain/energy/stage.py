@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ...export.files import write_json
+from ...export.files import require_writable, write_json
 from ...export.target import get_target
 from ...hardware_profiles import load_profile
 from ..progress import progress
@@ -46,7 +46,8 @@ def energy_of_run(
     chosen = profiles or dict.fromkeys((get_target(target).profile, *COMPARED))
     priced = [load_profile(profile) for profile in chosen]
     graph = run.integer_graph(target)
-    timesteps = graph.timesteps or 1
+    require_writable(run.energy_file)
+    timesteps = graph.steps
     inputs = run.samples(data_root).inputs
     if samples is not None:
         inputs = inputs[choose(inputs, samples)]
@@ -55,6 +56,6 @@ def energy_of_run(
         simulate(graph, inputs, timesteps, [counter], progress=lambda done, _total: report(done))
     network_hash = hashlib.sha256(run.integer_file(target).read_bytes()).hexdigest()
     answer = energy_report(counter.result(), graph, priced, network_hash, str(run.folder), batch)
-    write_json(run.folder / "energy.json", answer)
-    write_csv(run.folder / "energy.csv", answer)
+    write_json(run.energy_file, answer)
+    write_csv(run.energy_file.with_suffix(".csv"), answer)
     return answer

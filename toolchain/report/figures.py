@@ -96,7 +96,7 @@ def accuracy_bars(validation: Row) -> Figure:
 def spike_raster(run: Run, target: str) -> Figure:
     """Spikes of every population of the integer network for one test sample."""
     graph = run.integer_graph(target)
-    timesteps = graph.timesteps or 1
+    timesteps = graph.steps
     sample = run.samples().inputs[:1]
     spikes = record(graph, sample, timesteps).spikes
     figure = Figure(figsize=(10, 2.6), layout="constrained")

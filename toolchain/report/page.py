@@ -5,7 +5,6 @@ A stage that hasn't run yet is named with the command that runs it; nothing is g
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +34,10 @@ def write_report(run: Run) -> Path:
 
 def _facts(run: Run) -> dict[str, Any]:
     """Everything the template shows, None where a stage hasn't run."""
-    summary = read_json(run.summary_file) if run.summary_file.exists() else None
-    rows = _metrics(run)
-    targets = [_target(run, folder.parent) for folder in sorted(run.folder.glob("*/export.json"))]
-    energy_file = run.folder / "energy.json"
-    energy = read_json(energy_file) if energy_file.exists() else None
+    summary = run.summary() if run.summary_file.exists() else None
+    rows = run.metrics()
+    targets = [_target(run, path.parent.name) for path in sorted(run.folder.glob("*/export.json"))]
+    energy = read_json(run.energy_file) if run.energy_file.exists() else None
     return {
         "run": run.folder.name,
         "summary": summary,
@@ -54,23 +52,16 @@ def _facts(run: Run) -> dict[str, Any]:
     }
 
 
-def _metrics(run: Run) -> list[dict[str, Any]]:
-    if not run.metrics_file.exists():
-        return []
-    return [json.loads(line) for line in run.metrics_file.read_text().splitlines()]
-
-
-def _target(run: Run, folder: Path) -> dict[str, Any]:
+def _target(run: Run, name: str) -> dict[str, Any]:
     """One target's export, validation, accuracies and raster."""
-    validation_file = folder / "validation.json"
-    validation = read_json(validation_file) if validation_file.exists() else None
-    exported = read_json(folder / "export.json")
+    file = run.validation_file(name)
+    validation = read_json(file) if file.exists() else None
     return {
-        "name": folder.name,
-        "export": exported,
+        "name": name,
+        "export": read_json(run.export_file(name)),
         "validation": validation,
         "accuracy_figure": _accuracy_figure(validation),
-        "raster": to_svg(spike_raster(run, folder.name)),
+        "raster": to_svg(spike_raster(run, name)),
     }
 
 
