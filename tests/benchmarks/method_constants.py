@@ -26,24 +26,16 @@ SETTINGS = {
     "ce (maps watched)": ["method=samd", "methods.samd.weight=0"],
     "kd τ=2 w=1": ["method=kd"],
     "kd τ=2 w=0.2": ["method=kd", "methods.kd.weight=0.2"],
-    "samd 𝒯=0.25 w=0.5": ["method=samd", "methods.samd.temperature=0.25", "methods.samd.weight=0.5"],
-    "samd 𝒯=1 w=2": ["method=samd", "methods.samd.temperature=1", "methods.samd.weight=2"],
-    "samd 𝒯=1 w=5": ["method=samd", "methods.samd.temperature=1", "methods.samd.weight=5"],
+    "samd 𝒯=0.25 w=0.5": ["method=samd", "methods.samd={temperature=0.25, weight=0.5}"],
+    "samd 𝒯=1 w=2": ["method=samd", "methods.samd={temperature=1, weight=2}"],
+    "samd 𝒯=1 w=5": ["method=samd", "methods.samd={temperature=1, weight=5}"],
     "nld τ=2 w=1": ["method=nld", "methods.nld.weight=1"],
     "nld τ=2 w=0.2": ["method=nld", "methods.nld.weight=0.2"],
-    "samd+nld 𝒯=0.25, 0.5+0.2": ["method=samd+nld", "methods.samd.weight=0.5", "methods.nld.weight=0.2"],
-    "samd+nld 𝒯=0.25, 0.2+0.2": ["method=samd+nld", "methods.samd.weight=0.2", "methods.nld.weight=0.2"],
-    "samd+nld 𝒯=1, 2+0.2": [
-        "method=samd+nld",
-        "methods.samd={temperature=1, weight=2}",
-        "methods.nld.weight=0.2",
-    ],
-    "samd+nld 𝒯=1, 5+0.2 (default)": ["method=samd+nld"],
-    "samd+nld paper": ["method=samd+nld", 'methods={samd={variant="paper"}, nld={variant="paper"}}'],
-    "samd+nld released": [
-        "method=samd+nld",
-        'methods={samd={variant="released"}, nld={variant="released"}}',
-    ],
+    "samd+nld 𝒯=0.25, 0.5+0.2": ["methods={samd={temperature=0.25, weight=0.5}, nld={weight=0.2}}"],
+    "samd+nld 𝒯=1, 2+0.2": ["methods={samd={temperature=1, weight=2}, nld={weight=0.2}}"],
+    "samd+nld 𝒯=1, 5+0.2 (default)": ["methods={samd={temperature=1, weight=5}, nld={weight=0.2}}"],
+    "samd+nld paper, 1+1": ['methods={samd={variant="paper"}, nld={variant="paper"}}'],
+    "samd+nld released, 1+1": ['methods={samd={variant="released"}, nld={variant="released"}}'],
 }
 
 
@@ -53,11 +45,14 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=4)
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--set", dest="overrides", action="append", default=[], help="a key of the recipe")
+    parser.add_argument("--only", default="", help="measure the settings whose name holds this")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     with tempfile.TemporaryDirectory() as scratch:
         for name, overrides in SETTINGS.items():
+            if options.only not in name:
+                continue
             runs = [
                 measure(
                     options.recipe,
@@ -67,7 +62,7 @@ def main() -> None:
                 )
                 for seed in range(options.seeds)
             ]
-            print(f"{name:28s} {summary(runs)}", flush=True)
+            print(f"{name:30s} {summary(runs)}", flush=True)
 
 
 def measure(recipe: str, overrides: list[str], seed: int, scratch: Path) -> list[dict]:

@@ -84,7 +84,7 @@ UNIT = 2
 
 
 def weight_that_matters(graph, weight, inputs):
-    """Where a weight is, and what it becomes one unit nearer to zero, so that some spike or read-out changes."""
+    """Where a weight is, and what it becomes one unit nearer to zero, so that something changes."""
     before = record(graph, inputs, graph.steps)
     for flat in np.argsort(-np.abs(weight), axis=None):
         place = np.unravel_index(flat, weight.shape)

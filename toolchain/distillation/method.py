@@ -19,6 +19,13 @@ STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 """How a method's hyper-parameters are validated: unknown names, NaN and infinity are refused."""
 
 
+def fill_in(method: Method, **own: float) -> None:
+    """Give the hyper-parameters of a frozen `method` that are None their variant's own values."""
+    for name, value in own.items():
+        if getattr(method, name) is None:
+            object.__setattr__(method, name, value)
+
+
 @dataclass(frozen=True)
 class Batch:
     """One training batch as a method sees it.

@@ -8,7 +8,7 @@ classes of a sample, n standard normal, KL averaged over the batch, τ = 2 and �
 - `released`: q = (1 − λ)·softmax(z_s/τ) + λ·softmax((μ + σ²·n)/τ), mixing probabilities and not logits;
   τ²·KL(softmax(z_t/τ) ‖ q); gradients through μ and σ² are kept.
 - `normalized`: as `paper` with noise of mean zero, z̃ = z_s + λ·σ·n (the shift λμ is the same for every
-  class, so softmax never sees it), τ and λ chosen by measurement.
+  class, so softmax never sees it); its weight 0.2 was chosen by `tests/benchmarks/method_constants.py`.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 from torch.nn import functional as F
 
-from .method import STRICT, Batch, Method
+from .method import STRICT, Batch, Method, fill_in
 
 Variant = Literal["paper", "released", "normalized"]
 
-VARIANTS = ("paper", "released", "normalized")
+WEIGHT: dict[str, float] = {"paper": 1.0, "released": 1.0, "normalized": 0.2}
 TEMPERATURE = 2.0
 NOISE = 0.1
 
@@ -51,8 +51,8 @@ def nld_loss(
     Raises:
         ValueError: unknown variant.
     """
-    if variant not in VARIANTS:
-        raise ValueError(f"unknown NLD variant {variant!r}; there are: {', '.join(VARIANTS)}")
+    if variant not in WEIGHT:
+        raise ValueError(f"unknown NLD variant {variant!r}; there are: {', '.join(WEIGHT)}")
     noise = torch.randn_like(student_logits) if noise is None else noise
     statistics = student_logits if variant == "released" else student_logits.detach()
     mean, spread = statistics.mean(1, keepdim=True), statistics.std(1, keepdim=True)
@@ -73,18 +73,21 @@ class NLD(Method):
     """NLD as a distillation method.
 
     Attributes:
-        weight: factor before the loss.
         variant: which reading of the method (see the module).
+        weight: factor before the loss; None: the variant's own.
         temperature: τ.
         noise: λ.
     """
 
-    weight: float = Field(default=0.2, ge=0)
     variant: Variant = "normalized"
+    weight: float | None = Field(default=None, ge=0)
     temperature: float = Field(default=TEMPERATURE, gt=0)
     noise: float = Field(default=NOISE, ge=0, le=1)
 
     needs_teacher = True
+
+    def __post_init__(self) -> None:
+        fill_in(self, weight=WEIGHT[self.variant])
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         loss = nld_loss(
@@ -94,4 +97,4 @@ class NLD(Method):
             temperature=self.temperature,
             noise_weight=self.noise,
         )
-        return {"nld": self.weight * loss}
+        return {"nld": loss * (self.weight or 0)}

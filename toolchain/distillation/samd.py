@@ -10,7 +10,8 @@ map/𝒯, and KL averaged over the batch:
 - `released`: both maps are shifted by the minimum and divided by the maximum (+ 10⁻³) of the *whole batch*;
   KL(P_t + 10⁻¹⁰ ‖ P_s + 10⁻¹⁰), 𝒯 = 2, without 𝒯².
 - `normalized`: each map is scaled to [0, 1] by its own minimum and maximum; KL(P_t ‖ P_s). A flat map
-  becomes zero, hence a uniform distribution, and passes no gradient.
+  becomes zero, hence a uniform distribution, and passes no gradient. 𝒯 = 1 and the weight 5 were chosen by
+  `tests/benchmarks/method_constants.py`.
 """
 
 from __future__ import annotations
@@ -24,10 +25,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .maps import student_map, teacher_map
-from .method import STRICT, Batch, Method
+from .method import STRICT, Batch, Method, fill_in
 
 Variant = Literal["paper", "released", "normalized"]
 
+WEIGHT: dict[str, float] = {"paper": 1.0, "released": 1.0, "normalized": 5.0}
 TEMPERATURE: dict[str, float] = {"paper": 2.0, "released": 2.0, "normalized": 1.0}
 RELEASED_RANGE_OFFSET = 1e-3
 RELEASED_PROBABILITY_OFFSET = 1e-10
@@ -102,17 +104,20 @@ class SAMD(Method):
     """SAMD as a distillation method.
 
     Attributes:
-        weight: factor before the loss.
         variant: which reading of the method (see the module).
-        temperature: 𝒯; 0 takes the variant's own.
+        weight: factor before the loss; None: the variant's own.
+        temperature: 𝒯; None: the variant's own.
     """
 
-    weight: float = Field(default=5.0, ge=0)
     variant: Variant = "normalized"
-    temperature: float = Field(default=0.0, ge=0)
+    weight: float | None = Field(default=None, ge=0)
+    temperature: float | None = Field(default=None, gt=0)
 
     needs_teacher = True
     needs_tap = True
+
+    def __post_init__(self) -> None:
+        fill_in(self, weight=WEIGHT[self.variant], temperature=TEMPERATURE[self.variant])
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         teacher = batch.require_teacher()
@@ -123,6 +128,6 @@ class SAMD(Method):
             teacher.logits,
             None if self.variant == "released" else batch.labels,
             self.variant,
-            self.temperature or None,
+            self.temperature,
         )
-        return {"samd": self.weight * loss}
+        return {"samd": loss * (self.weight or 0)}
