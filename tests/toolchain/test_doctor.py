@@ -144,7 +144,7 @@ def test_no_pip_gives_one_line(tmp_path):
 
 def test_a_lava_that_cannot_be_imported_gives_one_line(tmp_path):
     distributions = [f"{name.replace('-', '_')}-{wanted}" for name, wanted in LAVA.items()]
-    said = install_in(tmp_path, "snnkd-", "numpy", "h5py", "asteval-", "networkx-", *distributions)
+    said = install_in(tmp_path, "snnkd-", "numpy", "h5py", "asteval-", "networkx-", "scipy-", *distributions)
     assert said.startswith(
         "Lava is installed but can't be imported (ModuleNotFoundError: No module named 'lava"
     )
