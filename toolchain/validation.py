@@ -59,6 +59,7 @@ def validate_run(
             time_limit,
             lambda done, _total: report(done),
         )
+    comparison = compare(integers, ours, theirs)
     started = time.monotonic()
     integer_predictions = _predict("integer network", integers, judged.inputs)
     integer_seconds = time.monotonic() - started
@@ -80,7 +81,7 @@ def validate_run(
         "integer_agreement_with_float": float(np.mean(integer_predictions == float_predictions)),
         "target_samples": len(chosen),
         "integer_accuracy_on_target_samples": _accuracy(integer_predictions[chosen], judged.labels, chosen),
-        **compare(integers, ours, theirs),
+        **comparison,
         "seconds": {"integer": integer_seconds, "target": theirs.seconds},
     }
     first = answer["first_mismatch"]

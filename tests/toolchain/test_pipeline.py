@@ -10,12 +10,13 @@ import h5py
 import numpy as np
 import pytest
 
+from snnkd import InputError
 from snnkd.export.lowering import lower
 from snnkd.export.nir import read_nir, to_nir, write_nir
 from snnkd.toolchain.run import Run
 from snnkd.toolchain.samples import choose
 from snnkd.toolchain.simulation.simulator import record
-from snnkd.toolchain.validation import agrees
+from snnkd.toolchain.validation import agrees, compare
 
 SAMPLES = 8
 
@@ -158,3 +159,13 @@ def test_the_report_is_one_page_that_needs_nothing_else(exported, validated):
     assert "Exact." in page
     assert not re.search(r'(?:src|href)="(?!#)', page)
     assert str(exported.folder.parent) not in page
+
+
+def test_a_recording_of_another_network_is_refused(exported):
+    graph = exported.integer_graph("loihi2")
+    ours = record(graph, exported.samples().inputs[:2], graph.steps)
+    missing = {name: spikes for name, spikes in ours.spikes.items() if name != "neuron1"}
+    with pytest.raises(InputError, match="the target recorded spikes"):
+        compare(graph, ours, replace(ours, spikes=missing))
+    with pytest.raises(InputError, match="the target recorded sums"):
+        compare(graph, ours, replace(ours, sums={name: sums[:1] for name, sums in ours.sums.items()}))
