@@ -6,6 +6,7 @@ includes its own, sums the terms and logs each.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
@@ -60,7 +61,7 @@ class Batch:
         return self.classifier_weight
 
 
-class Method:
+class Method(ABC):
     """Base of the methods; a subclass is a frozen pydantic dataclass of its hyper-parameters.
 
     Attributes:
@@ -77,11 +78,11 @@ class Method:
         """Training-only modules (trained with the student, never exported), or None."""
         return None
 
+    @abstractmethod
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Each term of the loss by name, a weighted scalar."""
-        raise NotImplementedError
 
-    def on_epoch_end(self, validation: Mapping[str, float]) -> None:
+    def on_epoch_end(self, validation: Mapping[str, float]) -> None:  # noqa: B027 (a hook: by default, nothing)
         """Told the validation metrics after each epoch."""
 
 
