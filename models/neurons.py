@@ -9,6 +9,7 @@ under the encoding in `export/nir.py`, NIR's LIF.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -34,13 +35,19 @@ def lif_forward(current: Tensor, decay: float, threshold: Tensor | float) -> tup
     Returns:
         spikes (T, …), 0 or 1 in the dtype of `current`, and the membrane potential before each reset, (T, …).
     """
-    membrane = torch.empty_like(current)
-    spikes = torch.empty_like(current)
+    membrane, spikes = _empty_like(current), _empty_like(current)
     per_sample = isinstance(threshold, Tensor) and threshold.dim() == current.dim() - 1
     parts = [(current, membrane, spikes)] if per_sample else cache_sized(current, membrane, spikes)
     for part_current, part_membrane, part_spikes in parts:
         _run(part_current, part_membrane, part_spikes, decay, threshold)
     return spikes, membrane
+
+
+def _empty_like(signal: Tensor) -> Tensor:
+    """Room for as many steps, each laid out as those of `signal` (T, …), which may be one step repeated."""
+    step = torch.empty_like(signal[0], device="meta")
+    strides = (step.numel(), *step.stride())
+    return torch.empty_strided(signal.shape, strides, dtype=signal.dtype, device=signal.device)
 
 
 def cache_sized(*signals: Tensor) -> Iterable[tuple[Tensor, ...]]:
@@ -65,19 +72,29 @@ class _LIFOverTime(torch.autograd.Function):
     """`lif_forward` with the triangular surrogate max(0, 1 − |v − θ|/θ)/θ; the reset passes no gradient."""
 
     @staticmethod
-    def forward(ctx, current: Tensor, decay: float, threshold: float) -> Tensor:
-        spikes, membrane = lif_forward(current, decay, threshold)
+    def forward(ctx, current: Tensor, decay: float, threshold: float, compiled: bool) -> Tensor:
+        run = _fused().lif_forward if compiled else lif_forward
+        spikes, membrane = run(current, decay, threshold)
         ctx.save_for_backward(membrane)
-        ctx.decay, ctx.threshold = decay, threshold
+        ctx.decay, ctx.threshold, ctx.compiled = decay, threshold, compiled
         return spikes
 
     @staticmethod
-    def backward(ctx, *grad_outputs: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx, *grad_outputs: Tensor) -> tuple[Tensor, None, None, None]:
         (membrane,) = ctx.saved_tensors
+        if ctx.compiled:
+            grad = _fused().lif_backward(membrane, grad_outputs[0], ctx.decay, ctx.threshold)
+            return grad, None, None, None
         grad_current = torch.empty_like(membrane)
         for potential, grad_spikes, grad in cache_sized(membrane, grad_outputs[0], grad_current):
             _run_back(potential, grad_spikes, grad, ctx.decay, ctx.threshold)
-        return grad_current, None, None
+        return grad_current, None, None, None
+
+
+def _fused() -> Any:
+    from . import fused
+
+    return fused
 
 
 def _run_back(
@@ -105,15 +122,16 @@ class LIF(SpikingNeuron):
     Attributes:
         decay: a, what is left of the membrane potential after a step.
         threshold: θ.
+        compiled: whether it runs compiled loops, see `fused.compile_neurons`.
     """
 
     def __init__(self, decay: float = DECAY, threshold: float = THRESHOLD):
         super().__init__()
-        self.decay, self.threshold = decay, threshold
+        self.decay, self.threshold, self.compiled = decay, threshold, False
 
     def forward(self, current: Tensor) -> Tensor:
         """Spikes (T, …) for the synaptic input `current` (T, …)."""
-        return _LIFOverTime.apply(current, self.decay, self.threshold)  # pyright: ignore[reportReturnType]
+        return _LIFOverTime.apply(current, self.decay, self.threshold, self.compiled)  # pyright: ignore[reportReturnType]
 
     def extra_repr(self) -> str:
         return f"decay={self.decay}, threshold={self.threshold}"

@@ -25,6 +25,7 @@ from torch import Tensor, fx, nn
 
 from ... import InputError
 from ..contract import StudentOutput
+from ..fused import lif_rates
 from ..neurons import LIF, SpikingNeuron, cache_sized, lif_forward
 from ..unrolled import SpikingStudent, at_each_step, call
 from .backend import Gradient
@@ -84,7 +85,7 @@ def run_rates(student: SpikingStudent, signal: Tensor, timesteps: int) -> Studen
 
     def tapped(signal: _Signal) -> _Signal:
         shown = _as_steps(signal, timesteps)
-        return _Signal(signal.steps, shown.mean(0), shown)
+        return _Signal(signal.steps, _Mean.apply(shown, signal.mean.detach()), shown)  # pyright: ignore[reportArgumentType]
 
     mean = signal[0] if len(signal) == 1 else signal.mean(0)
     result, features = student.walk(_Signal(signal.detach(), mean), emitted, called, tapped)
@@ -95,15 +96,43 @@ def run_rates(student: SpikingStudent, signal: Tensor, timesteps: int) -> Studen
 def _as_steps(signal: _Signal, timesteps: int) -> Tensor:
     """Each step's values with the gradient of their mean, (T, B, …)."""
     steps = signal.steps.expand(timesteps, *signal.steps.shape[1:])
-    return steps + (signal.mean - signal.mean.detach())
+    return _Steps.apply(steps, signal.mean)  # pyright: ignore[reportReturnType]
+
+
+class _Steps(torch.autograd.Function):
+    """Values of all steps that hand their gradients on to a mean as if each of them were it."""
+
+    @staticmethod
+    def forward(ctx, steps: Tensor, mean: Tensor) -> Tensor:
+        return steps.view_as(steps)
+
+    @staticmethod
+    def backward(ctx, *grad_outputs: Tensor) -> tuple[None, Tensor]:
+        return None, grad_outputs[0].sum(0)
+
+
+class _Mean(torch.autograd.Function):
+    """The mean of all steps, which is known."""
+
+    @staticmethod
+    def forward(ctx, steps: Tensor, mean: Tensor) -> Tensor:
+        ctx.shape = steps.shape
+        return mean.view_as(mean)
+
+    @staticmethod
+    def backward(ctx, *grad_outputs: Tensor) -> tuple[Tensor, None]:
+        return (grad_outputs[0] / ctx.shape[0]).expand(ctx.shape), None
 
 
 def _spikes(neuron: LIF, signal: _Signal, timesteps: int) -> _Signal:
     with torch.no_grad():
         current = signal.steps.expand(timesteps, *signal.steps.shape[1:])
-        spikes, membrane = lif_forward(current, neuron.decay, neuron.threshold)
-        rate = spikes.mean(0)
-        derivative = eligibility(membrane, spikes, neuron.decay, neuron.threshold)
+        if neuron.compiled:
+            spikes, rate, derivative = lif_rates(current, neuron.decay, neuron.threshold)
+        else:
+            spikes, membrane = lif_forward(current, neuron.decay, neuron.threshold)
+            rate = torch.mean(spikes, 0, out=torch.empty_like(spikes[0]))  # in the layout of a step
+            derivative = eligibility(membrane, spikes, neuron.decay, neuron.threshold)
     return _Signal(spikes, _Rate.apply(signal.mean, rate, derivative))  # pyright: ignore[reportArgumentType]
 
 
@@ -130,7 +159,7 @@ class _Rate(torch.autograd.Function):
     @staticmethod
     def backward(ctx, *grad_outputs: Tensor) -> tuple[Tensor, None, None]:
         (derivative,) = ctx.saved_tensors
-        return grad_outputs[0] * derivative, None, None
+        return derivative * grad_outputs[0], None, None  # in the layout of the first factor
 
 
 def _normalised(layer: Any, signal: _Signal) -> _Signal:
