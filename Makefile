@@ -24,6 +24,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
 
 $(VENV)/.installed-test: $(VENV)/.installed
 	$(PIP) install --quiet --constraint constraints.txt --editable ".[gpu,onnx,simulators,test]"
+	PIP_CONSTRAINT=constraints.txt $(BIN)/snnkd doctor --install sinabs
 	touch $@
 
 demo: install

@@ -13,8 +13,8 @@ from .graph import Graph, Neuron, Population, Synapse
 
 
 def payloads(graph: Graph) -> dict[str, int]:
-    """The largest payload of every source: an input's `payload_max`, and 1 for a population's spike."""
-    return dict.fromkeys((p.name for p in graph.populations), 1) | {
+    """The largest payload of every source: an input's `payload_max`, a population's spikes in a step."""
+    return {p.name: p.neuron.max_spikes if p.neuron else 1 for p in graph.populations} | {
         port.name: port.payload_max for port in graph.inputs
     }
 

@@ -14,6 +14,7 @@ from torch import fx, nn
 from ..models.gradients.dsr import SoftResetIF
 from ..models.neurons import LIF, Gate
 from ..models.unrolled import trace
+from ..models.xylo_neuron import XyloNeuron
 
 SPIKES, POOLED, CURRENT = "spikes", "pooled spikes", "current"
 """What a layer may emit: spikes (or the input), averages of spikes, or what a neuron takes in."""
@@ -67,7 +68,7 @@ def problems(graph: fx.Graph, layers: nn.Module, soft_reset: bool = False) -> It
             yield from checks.get(type(layer.module), _unknown)(layer)
             emitted[node] = _emits(layer)
         elif node.op == "output":
-            yield from _end_problems(arriving)
+            yield from _end_problems(arriving, node.all_input_nodes[0], layers)
         elif node.op == "placeholder":
             if node.prev.op == "placeholder":
                 yield f"{node.name} is a second input; let the layers take one"
@@ -126,9 +127,15 @@ def _emits(layer: _Layer) -> frozenset[str]:
     return frozenset({SPIKES})
 
 
-def _end_problems(arriving: frozenset[str]) -> Iterator[str]:
-    if arriving != {CURRENT}:
-        yield f"the network ends in {' and '.join(sorted(arriving))}; end it in a linear read-out"
+def _end_problems(arriving: frozenset[str], last: fx.Node, layers: nn.Module) -> Iterator[str]:
+    """A class is read from sums, or from the spikes of neurons that feed nothing else."""
+    module = layers.get_submodule(str(last.target)) if last.op == "call_module" else None
+    counted = isinstance(module, (LIF, Gate, XyloNeuron)) and len(last.users) == 1
+    if arriving != {CURRENT} and not counted:
+        yield (
+            f"the network ends in {' and '.join(sorted(arriving))}; end it in a linear read-out, or in LIF "
+            "right behind one"
+        )
 
 
 def _linear(layer: _Layer) -> Iterator[str]:
@@ -208,6 +215,7 @@ CHECKS: dict[type[nn.Module], Callable[[_Layer], Iterator[str]]] = {
     LIF: _spiking,
     Gate: _spiking,
     SoftResetIF: _soft_reset,
+    XyloNeuron: _takes_sums,
     **dict.fromkeys(PASSING, _nothing),
     **dict.fromkeys(ACTIVATIONS, _activation),
     **dict.fromkeys(MAX_POOLS, _max_pool),

@@ -27,10 +27,15 @@ Pair = tuple[int, int]
 
 @dataclass(frozen=True)
 class Neuron:
-    """A leaky integrate-and-fire neuron with a hard reset, x[t] being the summed synaptic input:
+    """A leaky integrate-and-fire neuron, x[t] being the summed synaptic input:
 
         u[t] = current_decay·u[t−1] + x[t]
         v[t] = decay·v[t−1] + u[t] + bias;   s[t] = 1 if v[t] > threshold else 0;   v[t] ← 0 where s[t] = 1
+
+    One that resets by subtraction fires at its threshold, as often in a step as that fits into v, and keeps the
+    rest:
+
+        s[t] = min(⌊v[t]/threshold⌋, max_spikes) where v[t] ≥ threshold, else 0;   v[t] ← v[t] − s[t]·threshold
 
     u isn't reset. A neuron whose threshold is infinite everywhere never spikes: a leaky integrator, whose
     potential v is what it shows.
@@ -40,11 +45,18 @@ class Neuron:
         threshold: float64, shape broadcastable to the population's ((C, 1, 1), (n,) or full).
         current_decay: what is left of the synaptic current after a step, in [0, 1); 0 is a current without
             memory.
+        reset: what a spike does to v: set it to zero, or take the threshold away.
+        max_spikes: how many spikes a step may have; more than 1 with `subtract` alone.
+        decays_input: whether what arrives decays with the rest of the current before v sees it:
+            u[t] = current_decay·(u[t−1] + x[t]).
     """
 
     decay: float
     threshold: np.ndarray
     current_decay: float = 0.0
+    reset: Literal["zero", "subtract"] = "zero"
+    max_spikes: int = 1
+    decays_input: bool = False
 
     @property
     def halves(self) -> bool:
@@ -55,6 +67,18 @@ class Neuron:
     def spikes(self) -> bool:
         """Whether it can spike at all."""
         return bool(np.isfinite(self.threshold).any())
+
+    @property
+    def peculiarity(self) -> str:
+        """What it does that the neuron with a hard reset doesn't; empty if it is that neuron."""
+        found = []
+        if self.reset != "zero":
+            found.append("takes its threshold away when it spikes")
+        if self.max_spikes != 1:
+            found.append(f"spikes up to {self.max_spikes} times in a step")
+        if self.decays_input:
+            found.append("lets its input decay before the potential sees it")
+        return " and ".join(found)
 
 
 @dataclass(frozen=True)

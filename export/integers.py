@@ -43,5 +43,7 @@ def step_of(weight: np.ndarray, bits: int) -> int | None:
 
 
 def weight_exponent(weight: np.ndarray, bits: int) -> int:
-    """log₂ g of a path's weights; of the format's own g where they aren't b-bit weights."""
-    return (step_of(weight, bits) or steps(bits)[0]).bit_length() - 1
+    """log₂ g of a path's weights, 0 where g is 1; of the format's own g where they aren't b-bit weights."""
+    magnitudes = np.abs(np.asarray(weight, np.float64))
+    units = np.all(magnitudes % 1 == 0) and np.all(magnitudes <= mantissa_max(bits))
+    return (step_of(weight, bits) or (1 if units else steps(bits)[0])).bit_length() - 1

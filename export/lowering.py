@@ -20,7 +20,7 @@ from .integers import FRACTION_BITS, WEIGHT_BITS, step_of
 from .linear import FOLDS, Current, from_source, multiplied, summed, synapses
 from .maps import with_heights
 from .metadata import METADATA, header, notes
-from .neurons import READOUT_NEURONS, Reading, read_neuron
+from .neurons import READOUT_NEURONS, RESETTING, Reading, read_neuron
 from .shapes import NEURONS, Shape, node_shapes, predecessors, recurrence, signal_order
 
 SOURCES = (nir.Input, *NEURONS)
@@ -49,7 +49,7 @@ def lower(graph: nir.NIRGraph, timesteps: int | None = None, dt: float | None = 
         raise InputError(f"timesteps are {timesteps!r} and dt is {dt!r}, expected positive numbers")
     head = header(graph)
     graph = with_heights(graph, node_shapes(graph))
-    if head.reset != "zero":
+    if head.reset != "zero" and not _says_how(graph):
         raise Refusal(
             f"its neurons reset by {head.reset!r}, expected a hard reset to zero; train it with that"
         )
@@ -62,6 +62,14 @@ def lower(graph: nir.NIRGraph, timesteps: int | None = None, dt: float | None = 
         grid = _grid(head.timesteps or steps or 1)
         populations = tuple(_integer(population, grid) for population in populations)
     return Graph(inputs, populations, steps, bits, head.readout_scale)
+
+
+def _says_how(graph: nir.NIRGraph) -> bool:
+    """Whether every neuron that may reset otherwise than to zero notes it in the way that is read."""
+    resetting = [node for node in graph.nodes.values() if isinstance(node, RESETTING)]
+    return any("reset" in notes(node) for node in resetting) and not any(
+        "subtract" in notes(node) for node in resetting
+    )
 
 
 def _input(name: str, node: nir.Input) -> InputPort:

@@ -31,7 +31,8 @@ class Header(BaseModel):
         timesteps: steps T per sample.
         bits: of a weight, where weights, biases and thresholds are the chip's integers.
         readout_scale: see `Graph.readout_scale`.
-        reset: to what a spike resets the membrane potential.
+        reset: what a spike does to the membrane potential: "zero", or "subtract", where its neurons say
+            more.
     """
 
     model_config = ConfigDict(frozen=True, populate_by_name=True, allow_inf_nan=False)
@@ -52,7 +53,9 @@ def note(**values: Any) -> dict[str, Any]:
     """A node's metadata with snnkd's notes in it.
 
     A neuron notes its `decay` (and `current_decay`), its `scale`, the threshold as the graph has it, and the
-    `bias` that its v_leak stands for; a weight that is an integer its `weight_exp` (w = q·2^weight_exp); an
+    `bias` that its v_leak stands for; one that takes its threshold away when it spikes notes that as `reset`
+    "subtract" with its `max_spikes` (one that takes away more than it fires at notes how much, as `subtract`,
+    in place of them), one whose input decays with its current `decays_input`; a weight that is an integer its `weight_exp` (w = q·2^weight_exp); an
     Input as `input` its largest payload.
     """
     return {METADATA: values}

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import nir
@@ -26,7 +26,7 @@ import numpy as np
 
 from .. import InputError, Refusal
 from .graph import Neuron, compact
-from .metadata import notes
+from .metadata import METADATA, notes
 from .shapes import Shape
 
 DECAY_STEPS = (2**12, 10**6)
@@ -41,6 +41,10 @@ UNITY_ULPS = 8
 
 READOUT_NEURONS = (nir.I, nir.LI, nir.CubaLI)
 """Neurons that show their potential and never spike."""
+
+
+RESETTING = (nir.IF, nir.LIF, nir.CubaLIF)
+"""Neurons that a spike resets."""
 
 
 @dataclass(frozen=True)
@@ -61,8 +65,34 @@ def read_neuron(node: nir.NIRNode, dt: float, shape: Shape) -> Reading:
     """
     reading = NEURON_KINDS[type(node)](node, dt)
     threshold = compact(reading.neuron.threshold, shape)
-    neuron = Neuron(reading.neuron.decay, threshold, reading.neuron.current_decay)
-    return Reading(neuron, reading.gain, reading.bias)
+    return Reading(
+        replace(reading.neuron, threshold=threshold, **_peculiarities(node)), reading.gain, reading.bias
+    )
+
+
+def _peculiarities(node: nir.NIRNode) -> dict[str, Any]:
+    """What a node notes of a reset by subtraction and of an input that decays; nothing by default.
+
+    Raises:
+        InputError: a note has a value that makes no sense.
+    """
+    noted = {name: value for name, value in notes(node).items() if name in _PECULIAR}
+    for name, value in noted.items():
+        if not _PECULIAR[name](value):
+            raise InputError(f'metadata["{METADATA}"] has {name} = {value!r}, which makes no sense')
+    if noted.get("reset") == "subtract" and np.any(getattr(node, "v_reset", 0)):
+        raise Refusal("resets by subtraction and has a v_reset as well; leave one of them out")
+    if noted.get("max_spikes", 1) > 1 and noted.get("reset") != "subtract":
+        raise Refusal("spikes several times in a step, which only a reset by subtraction allows")
+    return noted
+
+
+_PECULIAR: dict[str, Callable[[Any], bool]] = {
+    "reset": lambda value: isinstance(value, str) and value in ("zero", "subtract"),
+    "max_spikes": lambda value: type(value) is int and value >= 1,
+    "decays_input": lambda value: isinstance(value, bool),
+}
+"""The notes that change what a neuron does, and what each may be."""
 
 
 def _lif(node: nir.LIF, dt: float) -> Reading:
@@ -72,8 +102,14 @@ def _lif(node: nir.LIF, dt: float) -> Reading:
 
 def _cuba_lif(node: nir.CubaLIF, dt: float) -> Reading:
     current_decay = _decay(node, "tau_syn", dt, "current_decay")
-    inflow = _unity(node.w_in, 1 - current_decay)
+    inflow = _unity(node.w_in, _inflow(node, current_decay))
     return _spiking(node, _decay(node, "tau_mem", dt, "decay"), current_decay, inflow)
+
+
+def _inflow(node: nir.CubaLIF | nir.CubaLI, current_decay: float) -> float:
+    """What multiplies w_in: 1 − b, or what makes up for the input's own decay where that is noted."""
+    share = 1 - current_decay
+    return share / current_decay if notes(node).get("decays_input") and current_decay else share
 
 
 def _spiking(node: nir.LIF | nir.CubaLIF, decay: float, current_decay: float, inflow: np.ndarray) -> Reading:
@@ -94,7 +130,7 @@ def _li(node: nir.LI, dt: float) -> Reading:
 def _cuba_li(node: nir.CubaLI, dt: float) -> Reading:
     decay = _decay(node, "tau_mem", dt, "decay")
     current_decay = _decay(node, "tau_syn", dt, "current_decay")
-    inflow = _unity(node.w_in, 1 - current_decay)
+    inflow = _unity(node.w_in, _inflow(node, current_decay))
     return _showing(node, decay, current_decay, inflow * _unity(node.r, 1 - decay))
 
 

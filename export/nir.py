@@ -10,7 +10,8 @@ IF with r = 1/dt. A current with memory, u ← b·u + x, makes it a CubaLIF with
 
     τ_syn = dt/(1 − b),   w_in = 1/(1 − b),   τ_mem = dt/(1 − a),   r = 1/(1 − a),   v_threshold = θ
 
-which is what snnTorch and SpikingJelly insist on. A neuron that never spikes is an LI, I or CubaLI with that
+which is what snnTorch and SpikingJelly insist on; where the input decays with the current, w_in is b/(1 − b).
+A neuron that never spikes is an LI, I or CubaLI with that
 r, so that its potential is v. A bias stands in the first map that can hold it; behind a current's memory, or
 where no map can, it is v_leak.
 
@@ -19,7 +20,10 @@ which no membrane on the grid of T halvings can hit, so that both mean v > k. A 
 at 2^−6, so beyond T = 7, and for other decays, it is k + 2^−7; there the chip truncates what readers of NIR
 keep, and their spikes may differ.
 
-What snnkd notes besides (`metadata.py`) only sharpens what the numbers already say.
+NIR has no reset by subtraction. Such a neuron is written as the one that resets to zero, its threshold as it
+is, since it fires there; only the notes say what it does, and a reader who doesn't know them is wrong.
+
+All else that snnkd notes (`metadata.py`) only sharpens what the numbers already say.
 """
 
 from __future__ import annotations
@@ -63,7 +67,13 @@ def to_nir(graph: Graph) -> nir.NIRGraph:
     drawing = _Drawing(graph)
     for population in graph.populations:
         drawing.population(population)
-    header = Header(timesteps=graph.timesteps, bits=graph.weight_bits, readout_scale=graph.readout_scale)
+    resets = {population.neuron.reset for population in graph.spiking if population.neuron}
+    header = Header(
+        timesteps=graph.timesteps,
+        bits=graph.weight_bits,
+        readout_scale=graph.readout_scale,
+        reset="subtract" if "subtract" in resets else "zero",
+    )
     return nir.NIRGraph(drawing.nodes, drawing.edges, metadata=header.as_metadata())
 
 
@@ -76,7 +86,9 @@ def margin(graph: Graph) -> float:
 
 
 def raised(neuron: Neuron, above: float) -> Neuron:
-    """`neuron` with its threshold so much higher."""
+    """`neuron` with its threshold so much higher, unless it fires at the threshold itself."""
+    if neuron.reset == "subtract":
+        return neuron
     return replace(neuron, threshold=neuron.threshold + above)
 
 
@@ -245,11 +257,12 @@ def neuron_node(neuron: Neuron, shape: tuple[int, ...], bias: np.ndarray | float
     own_units = kind is not nir.LIF
     leak = 1 - neuron.decay
     gain = (1 / leak if own_units else 1.0) if leak else 1 / DT
+    inflow = neuron.current_decay if neuron.decays_input else 1.0
     constants = {
         "tau": DT / (leak or 1),
         "tau_mem": DT / (leak or 1),
         "tau_syn": DT / (1 - neuron.current_decay),
-        "w_in": 1 / (1 - neuron.current_decay),
+        "w_in": inflow / (1 - neuron.current_decay),
         "r": gain,
         "v_leak": bias * gain if own_units else bias,
         "v_threshold": neuron.threshold if own_units else leak * neuron.threshold,
@@ -279,4 +292,7 @@ def _noted(neuron: Neuron, bias: np.ndarray | float) -> dict[str, Any]:
     values |= {"scale": neuron.threshold} if neuron.spikes else {}
     values |= {"current_decay": neuron.current_decay} if neuron.current_decay else {}
     values |= {"bias": bias} if np.any(bias) else {}
+    values |= {"reset": neuron.reset} if neuron.spikes and neuron.reset != "zero" else {}
+    values |= {"max_spikes": neuron.max_spikes} if neuron.spikes and neuron.max_spikes != 1 else {}
+    values |= {"decays_input": True} if neuron.decays_input else {}
     return note(**values)

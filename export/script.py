@@ -12,9 +12,10 @@ import re
 import signal
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 from zipfile import BadZipFile, ZipFile
 
 import numpy as np
@@ -27,6 +28,16 @@ SCRIPT = "run.py"
 SCRIPT_SPEAKS = f"{SCRIPT}: "
 SAMPLES_DONE = re.compile(r"(\d+)/(\d+) samples")
 BAD_REQUEST = 2
+
+Answer = TypeVar("Answer")
+
+
+class NotInstalledError(InputError):
+    """A package is missing that something optional needs."""
+
+
+class TimeOverError(InputError):
+    """What was run didn't end within its time limit."""
 
 
 @dataclass(frozen=True)
@@ -61,20 +72,48 @@ def run_script(
     Raises:
         InputError: the script or the engine is missing, the inputs don't fit, or the run hung or died.
     """
+    samples = _samples_in(inputs)
+    return run_and_read(
+        engine,
+        folder,
+        inputs,
+        timesteps,
+        time_limit,
+        lambda recorded: _read_recording(recorded, samples, timesteps),
+        progress,
+        options,
+    )
+
+
+def run_and_read(
+    engine: Engine,
+    folder: Path,
+    inputs: Inputs,
+    timesteps: int,
+    time_limit: float,
+    read: Callable[[Path], Answer],
+    progress: Progress | None = None,
+    options: Sequence[str] = (),
+) -> Answer:
+    """What `read` makes of the file that `folder`'s script writes; else as `run_script`."""
     folder = folder.resolve()
     if not (folder / SCRIPT).is_file():
         raise InputError(f"there is no {SCRIPT} in {folder}; export the network first")
     if importlib.util.find_spec(engine.package) is None:
-        raise InputError(f"{engine.name} isn't installed; {engine.remedy}")
+        raise NotInstalledError(f"{engine.name} isn't installed; {engine.remedy}")
     with tempfile.TemporaryDirectory(prefix="snnkd-") as scratch:
         saved, recorded = _save(Path(scratch), inputs), Path(scratch, "recording.npz")
-        samples = len(next(iter(inputs.values())) if isinstance(inputs, Mapping) else inputs)
         command = [sys.executable, "-B", SCRIPT, "--inputs", str(saved), "--output", str(recorded)]
         listener = _Listener(progress)
         status = run_child([*command, "--timesteps", str(timesteps), *options], folder, time_limit, listener)
         if status != 0:
-            raise InputError(_why(engine.name, status, listener, folder, time_limit))
-        return _read_recording(recorded, samples, timesteps)
+            kind = TimeOverError if status is None else InputError
+            raise kind(_why(engine.name, status, listener, folder, time_limit))
+        return read(recorded)
+
+
+def _samples_in(inputs: Inputs) -> int:
+    return len(next(iter(inputs.values())) if isinstance(inputs, Mapping) else inputs)
 
 
 def _save(folder: Path, inputs: Inputs) -> Path:
@@ -140,14 +179,19 @@ def _read_recording(path: Path, samples: int, timesteps: int) -> Recording:
         raise InputError(
             f"{SCRIPT} left no readable recording ({error}); export the network again"
         ) from error
-    recording: dict[str, dict[str, np.ndarray]] = {"spikes": {}, "sums": {}}
-    dtypes = {"spikes": np.uint8, "sums": np.int64}
+    recording: dict[str, dict[str, np.ndarray]] = {"spikes": {}, "sums": {}, "figures": {}}
+    expected = {
+        "spikes": (np.uint8, (samples, timesteps)),
+        "sums": (np.int64, (samples, timesteps)),
+        "figures": (np.float64, (samples,)),
+    }
     for name, values in arrays.items():
         kind, _, layer = name.partition("/")
-        if dtypes.get(kind) != values.dtype or values.shape[:2] != (samples, timesteps):
+        dtype, shape = expected.get(kind, (None, ()))
+        if dtype != values.dtype or values.shape[: len(shape)] != shape:
             found = f"{name!r} of {values.dtype} {values.shape}"
             raise InputError(
                 f"{SCRIPT} recorded {found}, not {samples} samples of {timesteps} steps; export again"
             )
         recording[kind][layer] = values
-    return Recording(recording["spikes"], recording["sums"], seconds)
+    return Recording(recording["spikes"], recording["sums"], seconds, recording["figures"])

@@ -23,6 +23,7 @@ from ..models.contract import Student
 from ..models.gradients.dsr import SoftResetIF
 from ..models.neurons import LIF, Gate
 from ..models.unrolled import trace
+from ..models.xylo_neuron import XyloNeuron, kept
 from .deployability import BATCH_NORMS, problems
 from .graph import Graph, Neuron
 from .lowering import lower
@@ -51,8 +52,8 @@ def student_to_nir(student: Student) -> nir.NIRGraph:
     """`student_to_graph` in NIR; and students with a soft reset, which that can't hold.
 
     A neuron that takes its threshold V away becomes an IF that fires at αV, with V noted as `subtract` in
-    its metadata and the reset in the graph's, and a Scale of V behind it. Without the notes it reads as an
-    IF that resets to zero.
+    its metadata and the reset in the graph's, and a Scale of V behind it; where α is 1 it is a neuron that
+    `graph.Neuron` knows. Without the notes it reads as an IF that resets to zero.
 
     Raises:
         Refusal, InputError: as for `student_to_graph`.
@@ -217,8 +218,22 @@ def _spiking_node(module: LIF, shape: Shape) -> nir.NIRNode:
     return neuron_node(Neuron(module.decay, np.array(module.threshold)), shape, bias=np.zeros(1))
 
 
+def _xylo_node(module: XyloNeuron, shape: Shape) -> nir.NIRNode:
+    neuron = Neuron(
+        kept(module.dash),
+        np.full(1, module.threshold),
+        kept(module.current_dash),
+        reset="subtract",
+        max_spikes=module.most,
+        decays_input=True,
+    )
+    return neuron_node(neuron, shape, bias=np.zeros(1))
+
+
 def _soft_reset_node(module: SoftResetIF, shape: Shape) -> nir.NIRNode:
     threshold = module.threshold.item()
+    if module.firing_share == 1:
+        return neuron_node(Neuron(1.0, np.full(1, threshold), reset="subtract"), shape)
     node = neuron_node(Neuron(1.0, np.full(1, module.firing_share * threshold)), shape)
     node.metadata[METADATA]["subtract"] = threshold
     return node
@@ -232,5 +247,6 @@ NODES: dict[type[nn.Module], Callable[[Any, Shape], nir.NIRNode]] = {
     LIF: _spiking_node,
     Gate: _spiking_node,
     SoftResetIF: _soft_reset_node,
+    XyloNeuron: _xylo_node,
 }
 """The NIR node of each layer, given the shape of what it emits."""

@@ -19,10 +19,18 @@ TARGETS = Registry(
         "loihi2": "snnkd.export.loihi2.target:Loihi2",
         "loihi1": "snnkd.export.loihi1.target:Loihi1",
         "norse": "snnkd.export.norse.target:Norse",
+        "onnx": "snnkd.export.onnx.target:Onnx",
         "snntorch": "snnkd.export.snntorch.target:SnnTorch",
         "spikingjelly": "snnkd.export.spikingjelly.target:SpikingJelly",
+        "speck": "snnkd.export.speck.target:Speck",
+        "spinnaker2": "snnkd.export.spinnaker2.target:Spinnaker2",
+        "sana-fe": "snnkd.export.sanafe.target:SanaFe",
+        "xylo": "snnkd.export.xylo.target:Xylo",
+        "xylo-audio2": "snnkd.export.xylo.target:XyloAudio2",
     },
 )
+
+HARD_RESET = "one that spikes once and goes to zero"
 
 Progress = Callable[[int, int], None]
 """Called with (samples done, samples in all)."""
@@ -60,6 +68,11 @@ class Constraints:
         state_fraction_bits: zero bits below an integer in the membrane (Loihi: 6); a halving is exact until
             they are used up.
         payload_max: largest input payload.
+        weight_steps: what a unit of a weight may be worth, the largest first; empty: what Loihi's synapses
+            have (`integers.steps`).
+        one_threshold: whether all of a population's neurons have the same threshold, and so one scale.
+        bias_is_free: whether a population with biases costs no more than one without; if not, none is given
+            to one that has none.
     """
 
     weight_bits: tuple[int, ...]
@@ -69,6 +82,9 @@ class Constraints:
     membrane_max: int
     state_fraction_bits: int
     payload_max: int
+    weight_steps: tuple[int, ...] = ()
+    one_threshold: bool = False
+    bias_is_free: bool = True
 
 
 @dataclass(frozen=True)
@@ -76,15 +92,18 @@ class Recording:
     """All that a network emitted for N samples of T steps, layer delays already taken out.
 
     Attributes:
-        spikes: for every spiking population, uint8 (N, T, *shape).
+        spikes: for every spiking population, uint8 (N, T, *shape): how many in each step.
         sums: for every read-out, int64 (N, T, *shape): each step's sum, bias excluded; or each step's
             potential, bias included, in the register's lowest bit (2^−state_fraction_bits of an integer).
         seconds: wall-clock time of the run, start-up excluded where the backend can tell.
+        figures: what the backend says each sample took of the chip that it simulates, float64 (N,):
+            "energy_j", "latency_s" and counts, of a backend that simulates them.
     """
 
     spikes: dict[str, np.ndarray]
     sums: dict[str, np.ndarray]
     seconds: float = 0.0
+    figures: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -105,6 +124,58 @@ class Manifest:
     placement: dict[str, Any] = field(default_factory=dict)
 
 
+def peculiarity_problems(graph: Graph) -> list[Problem]:
+    """Each population whose neuron isn't the one with a hard reset, for targets that have no other."""
+    remedy = "train with the neuron that goes to zero"
+    return [
+        Problem(population.name, "neuron", f"one that {population.neuron.peculiarity}", HARD_RESET, remedy)
+        for population in graph.populations
+        if population.neuron is not None and population.neuron.peculiarity
+    ]
+
+
+class Arithmetic(Protocol):
+    """The integers of a target that computes otherwise than Loihi 2: how they are made, and what they do.
+
+    It may also have `membrane(graph, inputs, timesteps, name)`, a population's potentials before each reset,
+    (T, N, *shape), which say more of a difference.
+    """
+
+    def quantize(
+        self, graph: Graph, timesteps: int, bits: int, calibration: Inputs | None
+    ) -> tuple[Graph, dict[str, dict[str, Any]]]:
+        """The integer network of a float one, and a report of each population by its name.
+
+        Raises:
+            Refusal: it can't hold on the target.
+        """
+        ...
+
+    def record(self, graph: Graph, inputs: Inputs, timesteps: int) -> Recording:
+        """What an integer network emits on the target, by our own model of it.
+
+        Raises:
+            InputError: the inputs don't fit.
+        """
+        ...
+
+
+def arithmetic_of(room: Target) -> Arithmetic | None:
+    """The arithmetic that a target brings; None where it has the project's."""
+    return getattr(room, "arithmetic", None)
+
+
+def own_placement(room: Target, graph: Graph) -> dict[str, Any] | None:
+    """Where a target that has a `placement` of its own puts a network."""
+    placement = getattr(room, "placement", None)
+    return None if placement is None else placement(graph)
+
+
+def is_executable(room: Target) -> bool:
+    """Whether there is anything to run a target's networks in."""
+    return getattr(room, "executable", True)
+
+
 class Target(Protocol):
     """The contract of a room under `export/`.
 
@@ -114,6 +185,11 @@ class Target(Protocol):
         backend: what `run` executes on, as results name it ("lava-fixed-point").
         profile: the hardware profile that its energy is estimated with.
         constraints: the integers that it can hold.
+        placement: optional; says of a network where it lies, as `placement.Placement.summary` does, of a
+            target whose cores are not the profile's.
+
+    It may have an `arithmetic` (`Arithmetic`), without which the project's quantisation and simulation are
+    its own, and say `executable = False`: then `run` raises InputError, there being no simulator.
     """
 
     name: str

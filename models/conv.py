@@ -1,22 +1,30 @@
 """Plain convolutional networks: a spiking student and its ANN twin, built by the same lines.
 
-    [conv 3×3 – BatchNorm – neuron] × depth  →  average pooling  →  linear read-out
+    [conv 3×3 – BatchNorm – neuron] × depth  →  average pooling  →  linear read-out  (→  a neuron per class)
 
 The student's neuron is `LIF`, the twin's is ReLU. The pooling and the read-out fold into one matrix when
-the student is lowered, so that nothing but spikes moves between populations.
+the student is lowered, so that nothing but spikes moves between populations. Where a chip emits spikes alone,
+the read-out has neurons too, and the class is that of most spikes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, model_validator
 from torch import Tensor, nn
 
-from .contract import TaskShape, TeacherOutput
+from .contract import StudentOutput, TaskShape, TeacherOutput
 from .family import ModelFamily
 from .neurons import DECAY, LIF, THRESHOLD
 from .unrolled import SpikingStudent
+
+CLASSES = "classes"
+"""The neurons of a read-out that spikes."""
+
+SPIKE_LOGIT = 10.0
+"""What a class that spikes at every step has for a logit: enough for cross-entropy to be satisfied."""
 
 
 class ConvOptions(BaseModel):
@@ -26,6 +34,9 @@ class ConvOptions(BaseModel):
         widths, strides: channels and stride of each convolution, as many as the network is deep.
         pooling: side of the average-pooling window before the student's read-out; 0 pools the whole map, 1
             lets the read-out see every neuron. Pooling folds into the read-out and costs nothing on a chip.
+        normalization: "batch", or "none": then neither convolutions nor a read-out that spikes have biases,
+            and nothing happens where no spike arrives.
+        readout: what the student's classes emit: "sums" of their synaptic input, or "spikes".
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -33,6 +44,8 @@ class ConvOptions(BaseModel):
     widths: tuple[PositiveInt, ...] = Field((32, 64), min_length=1)
     strides: tuple[PositiveInt, ...] = (1, 2)
     pooling: NonNegativeInt = 0
+    normalization: Literal["batch", "none"] = "batch"
+    readout: Literal["sums", "spikes"] = "sums"
 
     @model_validator(mode="after")
     def _one_stride_per_width(self) -> ConvOptions:
@@ -44,18 +57,28 @@ class ConvOptions(BaseModel):
 
 
 def conv_layers(
-    task: TaskShape, options: ConvOptions, pooling: int, neuron: Callable[[], nn.Module]
+    task: TaskShape,
+    options: ConvOptions,
+    pooling: int,
+    neuron: Callable[[], nn.Module],
+    spiking: bool = False,
 ) -> nn.Sequential:
     """The layers by name: conv1, norm1, neuron1, … , pool, flatten, readout.
+
+    Args:
+        pooling: side of the average-pooling window; 0: the whole map.
+        neuron: makes a layer of neurons.
+        spiking: whether neurons, `CLASSES`, end the network.
 
     Raises:
         ValueError: the pooling window doesn't divide the last map.
     """
     channels, *size = task.input_shape
-    layers = nn.Sequential()
+    layers, normalized = nn.Sequential(), options.normalization == "batch"
     for index, (width, stride) in enumerate(zip(options.widths, options.strides, strict=True), start=1):
         layers.add_module(f"conv{index}", nn.Conv2d(channels, width, 3, stride, padding=1, bias=False))
-        layers.add_module(f"norm{index}", nn.BatchNorm2d(width))
+        if normalized:
+            layers.add_module(f"norm{index}", nn.BatchNorm2d(width))
         layers.add_module(f"neuron{index}", neuron())
         channels, size = width, [(side - 1) // stride + 1 for side in size]
     height, width = size
@@ -65,7 +88,10 @@ def conv_layers(
     positions = (height // window[0]) * (width // window[1])
     layers.add_module("pool", nn.AvgPool2d(window))
     layers.add_module("flatten", nn.Flatten())
-    layers.add_module("readout", nn.Linear(channels * positions, task.classes))
+    biased = normalized or not spiking
+    layers.add_module("readout", nn.Linear(channels * positions, task.classes, bias=biased))
+    if spiking:
+        layers.add_module(CLASSES, neuron())
     return layers
 
 
@@ -102,7 +128,10 @@ class ConvTeacher(nn.Module):
 
 
 class ConvStudent(SpikingStudent):
-    """The spiking student. Its features are what the stages emit: maps of one size are one stage."""
+    """The spiking student. Its features are what the stages emit: maps of one size are one stage.
+
+    Of a read-out that spikes, a step's logits are its spikes times `SPIKE_LOGIT`.
+    """
 
     def __init__(
         self,
@@ -112,8 +141,15 @@ class ConvStudent(SpikingStudent):
         decay: float = DECAY,
         threshold: float = THRESHOLD,
     ):
-        layers = conv_layers(task, options, options.pooling, lambda: LIF(decay, threshold))
+        spiking = options.readout == "spikes"
+        layers = conv_layers(task, options, options.pooling, lambda: LIF(decay, threshold), spiking)
         super().__init__(layers, task, timesteps, stage_ends(options))
+        self.logit_scale = SPIKE_LOGIT if spiking else 1.0
+
+    def forward(self, inputs: Tensor, timesteps: int | None = None) -> StudentOutput:
+        """As `SpikingStudent.forward`."""
+        output = super().forward(inputs, timesteps)
+        return output if self.logit_scale == 1 else output._replace(logits=self.logit_scale * output.logits)
 
 
 FAMILY = ModelFamily(

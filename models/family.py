@@ -16,9 +16,11 @@ MODELS = Registry(
     "snnkd.models",
     {
         "conv": "snnkd.models.conv:FAMILY",
+        "dense": "snnkd.models.dense:FAMILY",
         "resnet": "snnkd.models.resnet:FAMILY",
         "sew": "snnkd.models.sew:FAMILY",
         "vgg": "snnkd.models.vgg:FAMILY",
+        "xylo": "snnkd.models.xylo:FAMILY",
     },
 )
 

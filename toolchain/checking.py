@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from .. import InputError
 from ..export.graph import Graph
 from ..export.placement import DEFAULT_WEIGHT_BITS, Placement, can_be_placed, place
-from ..export.target import get_target
+from ..export.target import arithmetic_of, get_target, own_placement
 from ..hardware_profiles import load_profile
 
 if TYPE_CHECKING:
@@ -57,11 +57,14 @@ def check_network(
         name, graph = f"the student of {model}", _graph_of_student(recipe)
         bits = bits or recipe.quantization.bits
     bits = graph.weight_bits or bits or DEFAULT_WEIGHT_BITS
-    problems = [] if approximate or graph.is_integer else decay_problems(graph)
+    own = arithmetic_of(room) is not None
+    problems = [] if own or approximate or graph.is_integer else decay_problems(graph)
     problems += room.check(graph)
     limits = load_profile(room.profile).limits
     answer = {"network": name, "target": target, "bits": bits}
-    if limits and limits.neurons_per_core and can_be_placed(graph):
+    if (placed := own_placement(room, graph)) is not None:
+        answer["placement"] = _with_totals(placed)
+    elif not own and limits and limits.neurons_per_core and can_be_placed(graph):
         placement = place(graph, limits, bits)
         problems += () if graph.is_integer else placement.problems
         answer["placement"] = _placement(placement)
@@ -69,7 +72,10 @@ def check_network(
 
 
 def _placement(placement: Placement) -> dict[str, Any]:
-    summary = placement.summary()
+    return _with_totals(placement.summary())
+
+
+def _with_totals(summary: dict[str, Any]) -> dict[str, Any]:
     totals = {key: sum(placed[key] for placed in summary["core_map"]) for key in ("neurons", "synapses")}
     return totals | summary
 
@@ -93,8 +99,8 @@ def _recipe(name: str, overrides: Sequence[str]) -> Recipe:
 
 def _graph_of_student(recipe: Recipe) -> Graph:
     from ..export.student import student_to_graph
-    from .data.datasets import DATASETS
     from .networks import build_networks
+    from .samples import task_of
 
-    student, _ = build_networks(recipe, DATASETS.load(recipe.dataset).task)
+    student, _ = build_networks(recipe, task_of(recipe))
     return student_to_graph(student)

@@ -1,4 +1,4 @@
-"""What is installed, what is missing, and Lava's installation, which pip alone won't do.
+"""What is installed, what is missing, and the installation of Lava and sinabs, which pip alone won't do.
 
 Nothing that is looked for gets imported here: names and versions come from the environment's metadata.
 """
@@ -26,6 +26,12 @@ LAVA_EXTRA = "lava"
 """The extra of snnkd's own requirements that lists what Lava needs besides."""
 
 LAVA_REMEDY = "snnkd doctor --install lava"
+
+SINABS = "3.1.3"
+"""It asks for an older nir than ours, and for the driver of its chips, which no registry has."""
+
+SINABS_EXTRA = "sinabs"
+SINABS_REMEDY = "snnkd doctor --install sinabs"
 STRAY_PACKAGE = "tests"
 QUERY_SECONDS = 20
 
@@ -61,7 +67,7 @@ class Check:
 
 def diagnose() -> list[Check]:
     """Python, the packages and the GPU: what is there, what it is for, and what to do where it isn't."""
-    return [_python(), *map(_package, PACKAGES), *_lava(), _cuda()]
+    return [_python(), *map(_package, PACKAGES), *_lava(), _sinabs(), _cuda()]
 
 
 def install_lava() -> None:
@@ -73,13 +79,27 @@ def install_lava() -> None:
         InputError: pip or the import failed, with the reason.
     """
     if not all(check.ok for check in _lava()):
-        _pip("install", *_lava_needs())
+        _pip("Lava", *_needs(LAVA_EXTRA))
         pinned = [f"{name}=={wanted}" for name, wanted in LAVA.items()]
         # They declare Python 3.10 alone and old versions of everything else; see the module of repairs.
-        _pip("install", "--no-deps", "--ignore-requires-python", *pinned)
+        _pip("Lava", "--no-deps", "--ignore-requires-python", *pinned)
     for name in LAVA:
         remove_stray_package(distribution(name))
     _import_lava()
+
+
+def install_sinabs() -> None:
+    """Install sinabs and what its simulation needs into this interpreter's environment, and import it.
+
+    Doing it again changes nothing.
+
+    Raises:
+        InputError: pip or the import failed, with the reason.
+    """
+    if not _sinabs().ok:
+        _pip("sinabs", *_needs(SINABS_EXTRA))
+        _pip("sinabs", "--no-deps", f"sinabs=={SINABS}")
+    _run(["-B", "-c", "import sinabs"], "sinabs is installed but can't be imported")
 
 
 def remove_stray_package(wheel: Distribution) -> None:
@@ -112,16 +132,22 @@ def _package(name: str) -> Check:
 
 def _lava() -> Iterator[Check]:
     """Lava's two packages; the first answers for what both need."""
-    complete = all(_version(_project(requirement)) for requirement in _lava_needs())
+    complete = all(_version(_project(requirement)) for requirement in _needs(LAVA_EXTRA))
     for name, wanted in LAVA.items():
         found = _version(name)
         ok = found == wanted and complete
         yield Check(name, found, ok, "running networks in Loihi 2's simulation", LAVA_REMEDY)
 
 
-def _lava_needs() -> list[str]:
-    """Requirements such as "networkx>=3.2"."""
-    marker = f'extra == "{LAVA_EXTRA}"'
+def _sinabs() -> Check:
+    found = _version("sinabs")
+    complete = all(_version(_project(requirement)) for requirement in _needs(SINABS_EXTRA))
+    return Check("sinabs", found, found == SINABS and complete, "running networks for Speck", SINABS_REMEDY)
+
+
+def _needs(extra: str) -> list[str]:
+    """The requirements of an extra of ours, such as "networkx>=3.2"."""
+    marker = f'extra == "{extra}"'
     return [line.partition(";")[0].strip() for line in _requirements("snnkd") if line.endswith(marker)]
 
 
@@ -162,8 +188,9 @@ def _requirements(name: str) -> list[str]:
     return [] if _version(name) is None else requires(name) or []
 
 
-def _pip(*arguments: str) -> None:
-    _run(["-m", "pip", "--disable-pip-version-check", *arguments], "pip could not install Lava")
+def _pip(what: str, *arguments: str) -> None:
+    command = ["-m", "pip", "--disable-pip-version-check", "install", *arguments]
+    _run(command, f"pip could not install {what}")
 
 
 def _import_lava() -> None:

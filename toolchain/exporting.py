@@ -10,11 +10,11 @@ from ..export.files import require_writable, write_json
 from ..export.graph import Graph
 from ..export.nir import to_nir, write_nir
 from ..export.target import Problem, get_target
+from .arithmetic import quantize_for, roundings_for
 from .fidelity import fidelity
+from .floats import export_floats
 from .lowering import lower_student
 from .progress import progress
-from .quantization.decays import roundings, with_held_decays
-from .quantization.quantize import quantize
 from .run import Run
 from .tuned import finetuned
 
@@ -51,9 +51,8 @@ def export_run(
     with progress(f"export to {target}", 2) as report:
         tuned = None if post_training else finetuned(run, target, _bits(run, bits))
         if tuned is None:
-            integers, ranges = _integers(
-                run, graph, room.constraints, _bits(run, bits), data_root, approximate
-            )
+            samples = None if graph.is_integer else run.samples(data_root).calibration
+            integers, ranges = quantize_for(room, graph, _bits(run, bits), samples, approximate)
         else:
             integers, ranges = tuned.graph, {layer["name"]: layer for layer in tuned.layers}
         report(1, "quantised")
@@ -61,21 +60,28 @@ def export_run(
         run.discard_results(target)
         write_nir(run.integer_file(target), to_nir(integers))
         manifest = room.export(integers, run.target_folder(target))
+        floats = export_floats(room, run, data_root)
         report(2)
     answer = {
         "run": str(run.folder),
         "target": target,
         "bits": manifest.bits,
         "finetuned": tuned is not None,
-        "files": ["network.nir", *manifest.files],
+        "files": ["network.nir", *manifest.files, *floats.get("files", ())],
         "cores": manifest.cores,
         **manifest.placement,
         "layers": [{**layer, **ranges.get(layer["name"], {})} for layer in manifest.layers],
         "problems": manifest.problems,
         "fidelity": fidelity(
-            graph, integers, roundings(graph), run.samples().inputs if run.from_nir else None
+            graph,
+            integers,
+            roundings_for(room, graph),
+            run.samples().inputs if run.from_nir else None,
+            room,
         ),
     }
+    if floats:
+        answer["float_networks"] = floats
     write_json(run.export_file(target), answer)
     return answer
 
@@ -92,17 +98,6 @@ def refuse(problems: list[Problem], target: str) -> None:
     """Raise a Refusal that names every problem, if there is one."""
     if problems:
         raise Refusal(f"the network doesn't fit {target}: {'; '.join(map(str, problems))}")
-
-
-def _integers(
-    run: Run, graph: Graph, constraints: Any, bits: int, data_root: Path | None, approximate: bool
-) -> tuple[Graph, dict[str, Any]]:
-    """The integer network and each layer's report; a network that already is one passes through."""
-    if graph.is_integer:
-        return with_held_decays(graph, approximate), {}
-    samples = run.samples(data_root).calibration
-    quantized = quantize(graph, constraints, graph.steps, bits, samples, approximate)
-    return quantized.graph, {layer.name: layer.summary() for layer in quantized.layers}
 
 
 def _bits(run: Run, bits: int | None) -> int:

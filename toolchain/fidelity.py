@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from ..export.graph import Graph
-from ..export.target import Inputs
+from ..export.target import Inputs, Target
+from .arithmetic import record_on
 from .quantization.decays import Rounding
 from .samples import choose, take
-from .simulation.simulator import record
 
 COMPARED_SAMPLES = 64
 """Samples on which the spikes of the float and of the integer network are compared, at most."""
@@ -27,20 +27,21 @@ AT_ONCE = 8
 
 
 def fidelity(
-    floats: Graph, integers: Graph, roundings: Iterable[Rounding], inputs: Inputs | None
+    floats: Graph, integers: Graph, roundings: Iterable[Rounding], inputs: Inputs | None, room: Target
 ) -> dict[str, Any]:
     """The entry `fidelity` of an export's answer.
 
     Args:
         roundings: the decays that were rounded.
         inputs: samples to compare spikes on; None compares none.
+        room: the target, whose arithmetic the integers are in.
 
     Returns:
         outcome: "exact" or "approximated"; roundings; changed_spikes: see `changed_spikes`, None where no
         samples are given, or where the network was one of integers to begin with.
     """
     rounded = [rounding.summary() for rounding in roundings]
-    changed = None if inputs is None or floats.is_integer else changed_spikes(floats, integers, inputs)
+    changed = None if inputs is None or floats.is_integer else changed_spikes(floats, integers, inputs, room)
     outcome = "approximated" if rounded else "exact"
     return {"outcome": outcome, "roundings": rounded, "changed_spikes": changed}
 
@@ -50,7 +51,7 @@ def refused(reason: str) -> dict[str, Any]:
     return {"outcome": "refused", "roundings": [], "changed_spikes": None, "reason": reason}
 
 
-def changed_spikes(floats: Graph, integers: Graph, inputs: Inputs) -> float:
+def changed_spikes(floats: Graph, integers: Graph, inputs: Inputs, room: Target) -> float:
     """Of the neuron-steps in which either network spikes, the share in which only one of them does.
 
     0: all spikes are the same; 1: none are. Spread evenly over `inputs`, at most 64 samples are shown.
@@ -59,7 +60,7 @@ def changed_spikes(floats: Graph, integers: Graph, inputs: Inputs) -> float:
     changed = either = 0
     for start in range(0, len(chosen), AT_ONCE):
         batch = take(inputs, chosen[start : start + AT_ONCE])
-        ours, theirs = (record(graph, batch, integers.steps).spikes for graph in (floats, integers))
+        ours, theirs = (record_on(room, graph, batch, integers.steps).spikes for graph in (floats, integers))
         for name, spikes in ours.items():
             changed += int(np.count_nonzero(spikes != theirs[name]))
             either += int(np.count_nonzero(spikes | theirs[name]))

@@ -77,7 +77,10 @@ def finetune(
     parts = {tap: _populations(start.graph, student, tap) for tap in taps_of(student)}
     *taps, last = parts
     model = ChipNetwork(start, last, check, taps, parts)
-    task = _FineTuning(model, teacher if method.needs_teacher else None, method, data, fabric, recipe.seed)
+    task = _FineTuning(
+        *(model, teacher if method.needs_teacher else None, method, data, fabric, recipe.seed),
+        windows=recipe.teacher.windows,
+    )
     fabric.to_device(model)
     first, before = copy.deepcopy(model.state_dict()), task.evaluate()
     rows = _fit(run, task, section, data, bits, _settings(run, section, target))

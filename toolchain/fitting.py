@@ -2,6 +2,11 @@
 
 Nothing random outlives an epoch: batch order, augmentation and noise are seeded by (seed, role, epoch), so a
 run that was killed continues from its last finished epoch to the very same weights.
+
+A batch may be shared by several processes (`parallel`), and each may look at its share in several parts
+(`accumulate`). Losses and gradients are those of the whole batch, but for BatchNorm in parts: it normalises
+each by its own mean and variance, and moves the running ones as often. What draws random numbers for samples
+draws them for the whole batch where it asks `Batch.drawn`; everything else draws the same in every share.
 """
 
 from __future__ import annotations
@@ -21,12 +26,19 @@ from torch import Tensor, nn
 
 from .. import InputError
 from . import checkpoint
+from .parallel.normalization import WholeBatchNorm
+from .parallel.share import Share
+from .parallel.team import ALONE, Team
 from .recipe import NetworkSection
 
 TAP_NORM_EVERY = 8
 """Batches between two measurements of each loss term's gradient at the tap (a backward pass of the head)."""
 
 Row = dict[str, Any]
+
+
+class Diverged(InputError):
+    """A loss is no longer a number, and would not be the next time either."""
 
 
 class Step(NamedTuple):
@@ -50,7 +62,9 @@ class Task(Protocol):
     model: nn.Module
     helpers: nn.Module | None
 
-    def step(self, images: Tensor, labels: Tensor) -> Step: ...
+    def step(self, images: Tensor, labels: Tensor, share: Share | None = None) -> Step:
+        """The outcome of a batch, or of a share of one."""
+        ...
 
     def evaluate(self) -> dict[str, float]:
         """Validation metrics; `validation_accuracy` selects the model."""
@@ -86,6 +100,7 @@ def fit(
     fabric: Fabric,
     state_path: Path,
     on_epoch: Callable[[list[Row]], None],
+    team: Team = ALONE,
 ) -> list[Row]:
     """Train `task.model` and leave the weights of its best validation epoch in it.
 
@@ -93,19 +108,22 @@ def fit(
         batches: gives an epoch's batches (float images, int64 labels) for a batch seed.
         state_path: where the state after each epoch is kept; training continues from it.
         on_epoch: called with all rows so far after each epoch, and once at the start.
+        team: the processes that share each batch; only the leading one keeps the state and calls `on_epoch`.
 
     Returns:
         One row of metrics per epoch.
 
     Raises:
-        InputError: the loss is no longer a number.
+        Diverged: the loss is no longer a number.
     """
     trained = nn.ModuleList([task.model, *([task.helpers] if task.helpers else [])])
     fabric.to_device(trained)
     optimizer = _optimizer(section, trained)
     wrapped = fabric.setup_optimizers(optimizer)
     state = _restore(state_path, trained, optimizer)
-    on_epoch(state.rows)
+    team.wait()  # until all have read the state, before anyone writes the next
+    if team.leads:
+        on_epoch(state.rows)
     for epoch in range(state.epoch, section.epochs):
         started = time.monotonic()
         torch.manual_seed(derived_seed(seed, task.role, epoch))
@@ -115,10 +133,10 @@ def fit(
         row = {
             "role": task.role,
             "epoch": epoch + 1,
-            **_train_epoch(task, batches(order), rates, wrapped, fabric),
+            **_train_epoch(task, trained, batches(order), rates, wrapped, fabric, section.accumulate, team),
         }
         if not math.isfinite(row["loss"]):
-            raise InputError(
+            raise Diverged(
                 f"the {task.role}'s loss became {row['loss']} in epoch {epoch + 1}; lower "
                 f"{task.role}.learning_rate (now {section.learning_rate}) or the methods' weights"
             )
@@ -126,8 +144,9 @@ def fit(
         validation = task.evaluate()
         task.on_epoch_end(validation)
         state.advance({**row, **validation, "seconds": time.monotonic() - started}, task.model)
-        _save(state_path, state, trained, optimizer)
-        on_epoch(state.rows)
+        if team.leads:
+            _save(state_path, state, trained, optimizer)
+            on_epoch(state.rows)
     task.model.load_state_dict(state.best)
     task.model.eval()
     return state.rows
@@ -135,27 +154,54 @@ def fit(
 
 def _train_epoch(
     task: Task,
+    trained: nn.Module,
     batches: Iterator[tuple[Tensor, Tensor]],
     rates: Iterator[float],
     optimizer: Any,
     fabric: Fabric,
+    parts: int,
+    team: Team,
 ) -> Row:
     """One pass over the training split, each batch at its own learning rate."""
     meter = _Meter()
-    for index, (batch, rate) in enumerate(zip(batches, rates, strict=True)):
-        images, labels = fabric.to_device(batch)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        optimizer.zero_grad(set_to_none=True)
-        with fabric.autocast():
-            step = task.step(images, labels)
-            loss = torch.stack([term.float() for term in step.terms.values()]).sum()
-        if index % TAP_NORM_EVERY == 0 and step.tap is not None:
-            meter.add_norms(step.terms, step.tap)
-        fabric.backward(loss)
-        optimizer.step()
-        meter.add(step, labels)
-    return meter.summary()
+    with WholeBatchNorm(trained, team.size) as norms:
+        for index, ((images, labels), rate) in enumerate(zip(batches, rates, strict=True)):
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            optimizer.zero_grad(set_to_none=True)
+            shares = list(team.shares(len(labels), parts))
+            norms.alone = shares[0].is_whole
+            before = _random_state(fabric) if len(shares) > 1 else None
+            for share in shares:
+                if before is not None:
+                    _restore_random(before, fabric)
+                images_there, labels_there = fabric.to_device(share.of(images, labels))
+                with fabric.autocast():
+                    step = _step(task, images_there, labels_there, share)
+                    loss = torch.stack([term.float() for term in step.terms.values()]).sum() * share.weight
+                if index % TAP_NORM_EVERY == 0 and step.tap is not None:
+                    meter.add_norms(index, step.terms, step.tap, share)
+                fabric.backward(loss)
+                meter.add(step, labels_there, share)
+            team.sum_gradients(trained.parameters())
+            optimizer.step()
+    return meter.summary(team)
+
+
+def _step(task: Task, images: Tensor, labels: Tensor, share: Share) -> Step:
+    return task.step(images, labels) if share.is_whole else task.step(images, labels, share)
+
+
+def _random_state(fabric: Fabric) -> tuple[Tensor, Tensor | None]:
+    """What torch draws next, on the CPU and on the GPU that is trained on."""
+    on_gpu = fabric.device.type == "cuda"
+    return torch.get_rng_state(), torch.cuda.get_rng_state(fabric.device) if on_gpu else None
+
+
+def _restore_random(state: tuple[Tensor, Tensor | None], fabric: Fabric) -> None:
+    torch.set_rng_state(state[0])
+    if state[1] is not None:
+        torch.cuda.set_rng_state(state[1], fabric.device)
 
 
 def derived_seed(seed: int, *parts: object) -> int:
@@ -214,30 +260,33 @@ class _Meter:
     """Means over an epoch: loss, each term, each term's gradient norm at the tap, accuracy, spike rate."""
 
     def __init__(self) -> None:
-        self.samples = 0
-        self.correct = 0
+        self.samples = 0.0
+        self.correct = 0.0
         self.sums: defaultdict[str, float] = defaultdict(float)
-        self.norms: defaultdict[str, list[float]] = defaultdict(list)
+        self.squares: defaultdict[str, defaultdict[int, float]] = defaultdict(lambda: defaultdict(float))
 
-    def add(self, step: Step, labels: Tensor) -> None:
-        count = len(labels)
+    def add(self, step: Step, labels: Tensor, share: Share) -> None:
+        count = share.weight * share.total
         self.samples += count
-        self.correct += int((step.logits.argmax(1) == labels).sum())
+        self.correct += int((step.logits.argmax(1) == labels).sum()) * (count / share.count)
         for name, term in step.terms.items():
             self.sums[name] += float(term.detach()) * count
 
-    def add_norms(self, terms: dict[str, Tensor], tap: Tensor) -> None:
+    def add_norms(self, batch: int, terms: dict[str, Tensor], tap: Tensor, share: Share) -> None:
+        """Add a share's part of the squared norm of each term's gradient."""
         for name, term in terms.items():
-            (gradient,) = torch.autograd.grad(term, tap, retain_graph=True, allow_unused=True)
-            self.norms[name].append(0.0 if gradient is None else float(gradient.norm()))
+            (gradient,) = torch.autograd.grad(term * share.weight, tap, retain_graph=True, allow_unused=True)
+            self.squares[name][batch] += 0.0 if gradient is None else float(gradient.norm()) ** 2
 
-    def summary(self) -> Row:
-        terms = {name: value / self.samples for name, value in self.sums.items()}
-        row: Row = {
-            "loss": sum(terms.values()),
-            "terms": terms,
-            "train_accuracy": self.correct / self.samples,
+    def summary(self, team: Team) -> Row:
+        samples, correct = team.sum([self.samples, self.correct])
+        sums = dict(zip(self.sums, team.sum(list(self.sums.values())), strict=True))
+        terms = {name: value / samples for name, value in sums.items()}
+        row: Row = {"loss": sum(terms.values()), "terms": terms, "train_accuracy": correct / samples}
+        norms = {
+            name: [math.sqrt(square) for square in team.sum(list(batches.values()))]
+            for name, batches in self.squares.items()
         }
-        if self.norms:
-            row["tap_gradient_norms"] = {name: sum(v) / len(v) for name, v in self.norms.items()}
+        if norms:
+            row["tap_gradient_norms"] = {name: sum(v) / len(v) for name, v in norms.items()}
         return row

@@ -15,10 +15,14 @@ from ..models.family import MODELS
 from ..models.gradients.backend import install_gradient
 from ..models.neurons import SpikingNeuron
 from .recipe import Recipe
+from .teaching import teacher_task
 
 
 def build_networks(recipe: Recipe, task: TaskShape) -> tuple[Any, Any]:
     """The student (`contract.Student`) and the teacher of `recipe`, initialised from torch's random state.
+
+    Args:
+        task: what the student is built for; `teaching` says what the teacher is.
 
     Raises:
         InputError: the network doesn't fit the data's shape.
@@ -35,7 +39,7 @@ def build_networks(recipe: Recipe, task: TaskShape) -> tuple[Any, Any]:
                 install_gradient(student, gradient, recipe.gradients.get(gradient, {}))
                 networks.append(student)
             else:
-                networks.append(family.teacher(task, options))
+                networks.append(family.teacher(teacher_task(recipe, task, recipe.teacher.windows), options))
         except (ValueError, RuntimeError) as error:
             raise InputError(f"the {role} can't take inputs of shape {task.input_shape}: {error}") from error
     return networks[0], networks[1]

@@ -15,7 +15,8 @@ import numpy as np
 from .. import InputError
 from ..export.files import read_json, require_writable, write_json
 from ..export.graph import Graph
-from ..export.target import Inputs, get_target
+from ..export.target import Inputs, Target, arithmetic_of, get_target
+from .arithmetic import quantize_for, simulate_on
 from .exporting import refuse
 from .finetuning import finetune
 from .lowering import lower_student
@@ -23,7 +24,6 @@ from .progress import progress
 from .quantization.quantize import quantize
 from .run import Run
 from .samples import load_with_progress, size
-from .simulation.simulator import simulate
 from .tuned import origin
 
 if TYPE_CHECKING:
@@ -67,6 +67,10 @@ def quantize_run(
         raise InputError("--epochs, --learning-rate and --check are of the fine-tuning; add --finetune")
     room = get_target(target)
     require_writable(run.bits_file)
+    if finetuning and arithmetic_of(room) is not None:
+        raise InputError(
+            f"fine-tuning is in Loihi 2's arithmetic, and {target} has its own; leave out --finetune"
+        )
     if run.from_nir and finetuning:
         raise InputError(
             "a NIR file can't be fine-tuned, for it brings no training data; leave out --finetune"
@@ -77,7 +81,7 @@ def quantize_run(
     if graph.is_integer:
         raise InputError("the network is one of integers already; quantise the float one")
     refuse(room.check(graph), target)
-    judges = _Judges.of(run, data_root)
+    judges = _Judges.of(run, room, data_root)
     floats = judges.predictions(graph, "float")
     answer = {
         "run": str(run.folder),
@@ -90,11 +94,16 @@ def quantize_run(
     }
     rows = _earlier_rows(run, answer)
     for count in bits or (8 if run.from_nir else run.recipe.quantization.bits,):
-        start = quantize(graph, room.constraints, graph.steps, count, judges.calibration, approximate)
-        refuse(room.check(start.graph), target)
-        scores = judges.compare(judges.predictions(start.graph, f"{count} bits"), floats)
+        start = None
+        if finetuning:
+            start = quantize(graph, room.constraints, graph.steps, count, judges.calibration, approximate)
+            integers = start.graph
+        else:
+            integers, _ = quantize_for(room, graph, count, judges.calibration, approximate)
+        refuse(room.check(integers), target)
+        scores = judges.compare(judges.predictions(integers, f"{count} bits"), floats)
         rows[count, False] = {**_row(count, False), **scores}
-        if finetuning and judges.data is not None:
+        if start is not None and judges.data is not None:
             tuned = finetune(run, start, judges.data, target, epochs, learning_rate, check)
             refuse(room.check(tuned.graph), target)
             facts = {key: tuned.facts[key] for key in ("epochs", "learning_rate", "seconds", "improved")}
@@ -126,24 +135,26 @@ class _Judges:
     """Samples to calibrate and to judge on.
 
     Attributes:
+        room: the target.
         data: what to fine-tune on; None for a NIR file.
         splits: "validation" and "test" where there are such, and their labels where they are known.
     """
 
+    room: Target
     data: DataSet | None
     calibration: Inputs
     splits: Mapping[str, tuple[Inputs, np.ndarray | None]]
 
     @classmethod
-    def of(cls, run: Run, data_root: Path | None) -> _Judges:
+    def of(cls, run: Run, room: Target, data_root: Path | None) -> _Judges:
         if run.from_nir:
             given = run.samples()
-            return cls(None, given.calibration, {"test": (given.inputs, given.labels)})
+            return cls(room, None, given.calibration, {"test": (given.inputs, given.labels)})
         data = load_with_progress(run.recipe, data_root)
         calibration = data.validation.inputs[: run.recipe.quantization.calibration_samples].numpy()
         splits = {"validation": data.validation, "test": data.test}
         arrays = {name: (split.inputs.numpy(), split.labels.numpy()) for name, split in splits.items()}
-        return cls(data, calibration, arrays)
+        return cls(room, data, calibration, arrays)
 
     def sizes(self) -> dict[str, int]:
         return {split: size(self.splits[split][0]) if split in self.splits else 0 for split in SPLITS}
@@ -154,8 +165,12 @@ class _Judges:
         with progress(what, sum(self.sizes().values())) as report:
             for name, (inputs, _) in self.splits.items():
                 before = done
-                predicted[name] = simulate(
-                    graph, inputs, graph.steps, progress=lambda more, _, before=before: report(before + more)
+                predicted[name] = simulate_on(
+                    self.room,
+                    graph,
+                    inputs,
+                    graph.steps,
+                    progress=lambda more, _, before=before: report(before + more),
                 )
                 done += size(inputs)
         return predicted

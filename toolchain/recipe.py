@@ -31,6 +31,9 @@ from pydantic import (
 from .. import InputError
 from ..models.registry import suggestion
 from .data.augmentation import Augmentation
+from .data.encoding import Encoding
+from .data.events.options import EventOptions
+from .data.presentation import Presentation
 
 DEFAULT_RECIPE = "digits"
 
@@ -62,16 +65,33 @@ class NeuronSection(_Section):
 
 
 class NetworkSection(_Section):
-    """A network and how it is trained; the learning rate falls to zero along a cosine."""
+    """A network and how it is trained; the learning rate falls to zero along a cosine.
+
+    Attributes:
+        accumulate: parts that a batch is looked at in, one after another, to save memory: the gradient is that
+            of the whole batch, but BatchNorm normalises each part by itself.
+    """
 
     model: str = "conv"
     options: dict[str, Any] = {}
     epochs: PositiveInt = 30
     batch_size: PositiveInt = 64
+    accumulate: PositiveInt = 1
     optimizer: Literal["adamw", "sgd"] = "adamw"
     learning_rate: PositiveFloat = 2e-3
     weight_decay: NonNegativeFloat = 1e-4
     momentum: float = Field(default=0.9, ge=0, lt=1)
+
+
+class TeacherSection(NetworkSection):
+    """The teacher.
+
+    Attributes:
+        windows: W: samples over time are shown to it as W frames, each the sum of T/W steps, and the student
+            learns from each in those steps; 1: as one, the sum of all.
+    """
+
+    windows: PositiveInt = 1
 
 
 class StudentSection(NetworkSection):
@@ -79,11 +99,13 @@ class StudentSection(NetworkSection):
 
     Attributes:
         gradient: how it is found: `bptt` through time, `rate` or `dsr`.
+        compiled: compile its neurons: the same spikes in less time, after half a minute of compiling.
         start: the folder of a run whose student, with a soft reset, this one with a hard one starts from.
         deployable: refuse to train what no chip can hold; false: train it all the same, to compare.
     """
 
     gradient: str = "bptt"
+    compiled: bool = False
     start: str = ""
     deployable: bool = True
 
@@ -115,6 +137,7 @@ class Recipe(_Section):
         method: distillation method, several joined with `+`.
         methods: hyper-parameters of each method by its name.
         gradients: those of each gradient backend by its name.
+        devices: GPUs, or where there are none processes, that share each batch: the losses are those of one.
     """
 
     name: str = Field(default=DEFAULT_RECIPE, pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")
@@ -125,6 +148,7 @@ class Recipe(_Section):
     methods: dict[str, dict[str, Any]] = {}
     gradients: dict[str, dict[str, Any]] = {}
     precision: Literal["auto", "32", "bf16", "16"] = "auto"
+    devices: int = Field(default=1, ge=1, le=64)
 
     @field_validator("precision", mode="before")
     @classmethod
@@ -132,11 +156,18 @@ class Recipe(_Section):
         return str(value) if isinstance(value, int) else value
 
     data: DataSection = DataSection()
+    encoding: Encoding = Encoding()
+    events: EventOptions = EventOptions()
     neuron: NeuronSection = NeuronSection()
     augmentation: Augmentation = Augmentation()
     student: StudentSection = StudentSection()
-    teacher: NetworkSection = NetworkSection()
+    teacher: TeacherSection = TeacherSection()
     quantization: QuantizationSection = QuantizationSection()
+
+    @property
+    def shown(self) -> Presentation:
+        """How samples are shown."""
+        return Presentation(self.timesteps, self.encoding, self.events)
 
 
 def load_recipe(source: str | Path = DEFAULT_RECIPE, overrides: Iterable[str] = ()) -> Recipe:
@@ -202,12 +233,7 @@ def validate(values: dict[str, Any], origin: str) -> Recipe:
         recipe = Recipe.model_validate(values)
     except ValidationError as error:
         raise InputError(f"{origin}: {_explain(error, Recipe)}") from None
-    largest = DATASETS.load(recipe.dataset).input_max
-    if recipe.augmentation.auto_augment != "none" and largest != COLOURS:
-        raise InputError(
-            f"{origin}: augmentation.auto_augment is for pixels of 0 to {COLOURS}, and those of "
-            f"{recipe.dataset!r} end at {largest}; leave it out"
-        )
+    _check_data(recipe, origin)
     if len(set(part_names(recipe.method))) < len(part_names(recipe.method)):
         raise InputError(f"{origin}: method {recipe.method!r} names a part twice; name each once")
     networks = {}
@@ -232,7 +258,52 @@ def validate(values: dict[str, Any], origin: str) -> Recipe:
             gradients[name] = backend(**recipe.gradients.get(name, {})).model_dump(mode="json")
         except ValidationError as error:
             raise InputError(f"{origin}: {_explain(error, backend, f'gradients.{name}')}") from None
+    temporal = DATASETS.load(recipe.dataset).step(recipe.shown).temporal
+    _check_windows(recipe, temporal, origin)
+    if temporal:
+        steps = build_method(recipe.method, recipe.methods).training_steps(recipe.timesteps)
+        if steps != recipe.timesteps:
+            raise InputError(
+                f"{origin}: method {recipe.method!r} trains on {steps} steps, and samples over time have "
+                f"{recipe.timesteps}; choose another method"
+            )
     return recipe.model_copy(update={**networks, "methods": methods, "gradients": gradients})
+
+
+def _check_data(recipe: Recipe, origin: str) -> None:
+    """See that the data set can be shown as the recipe says, and its training samples changed so."""
+    from .data.datasets import DATASETS
+
+    try:
+        step = DATASETS.load(recipe.dataset).step(recipe.shown)
+    except InputError as error:
+        raise InputError(f"{origin}: {error}") from None
+    if recipe.augmentation.auto_augment != "none" and (step.temporal or step.input_max != COLOURS):
+        found = "are events" if step.temporal else f"end at {step.input_max}"
+        raise InputError(
+            f"{origin}: augmentation.auto_augment is for pixels of 0 to {COLOURS}, and those of "
+            f"{recipe.dataset!r} {found}; leave it out"
+        )
+    if step.temporal and step.input_shape[1:] == (1, 1) and recipe.augmentation != Augmentation():
+        raise InputError(
+            f"{origin}: augmentation moves pixels in an image, and what is shown of {recipe.dataset!r} a step "
+            f"is {step.input_shape[0]} channels; leave [augmentation] out"
+        )
+
+
+def _check_windows(recipe: Recipe, temporal: bool, origin: str) -> None:
+    """See that the teacher's windows divide what is shown."""
+    windows = recipe.teacher.windows
+    if windows > 1 and not temporal:
+        raise InputError(
+            f"{origin}: teacher.windows = {windows} is for samples over time, and the images of "
+            f"{recipe.dataset!r} stand still; leave it out"
+        )
+    if recipe.timesteps % windows:
+        raise InputError(
+            f"{origin}: teacher.windows = {windows} doesn't divide {recipe.timesteps} timesteps; "
+            "choose a number that does"
+        )
 
 
 def recipe_names() -> list[str]:

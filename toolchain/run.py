@@ -7,6 +7,7 @@
 | quantise, export | <target>/network.nir, the target's files, <target>/export.json |
 | quantize | quantized/bits.json; fine-tuned networks, quantized/<bits>-bit.nir and .json |
 | validate | <target>/validation.json |
+| stream | <target>/stream.json |
 | energy | energy.json, energy.csv, energy-breakdown.csv |
 | energy --twins | twin/: an ANN of the student's layers as safetensors and ONNX, twin.json |
 | energy --measure | measured.json |
@@ -91,6 +92,10 @@ class Run:
     def validation_file(self, target: str) -> Path:
         """The `validate` stage's answer."""
         return self.target_folder(target) / "validation.json"
+
+    def stream_file(self, target: str) -> Path:
+        """The `stream` stage's answer."""
+        return self.target_folder(target) / "stream.json"
 
     @property
     def bits_file(self) -> Path:
@@ -241,9 +246,9 @@ class Run:
         self.discard_judgements(target)
 
     def discard_judgements(self, target: str = "*") -> None:
-        """Delete what samples said of an export to `target` ("*": to any): validation, energy, report."""
-        validations = self.folder.glob(f"{target}/validation.json")
-        for path in (*validations, *self.folder.glob("energy*.*"), self.report_file):
+        """Delete what samples said of an export to `target` ("*": to any): validation, stream, energy, report."""
+        judged = [p for name in ("validation", "stream") for p in self.folder.glob(f"{target}/{name}.json")]
+        for path in (*judged, *self.folder.glob("energy*.*"), self.report_file):
             path.unlink(missing_ok=True)
 
     def export(self, target: str = "loihi2", **options: Any) -> dict[str, Any]:
@@ -263,6 +268,12 @@ class Run:
         from .validation import validate_run
 
         return validate_run(self, target, **options)
+
+    def stream(self, target: str = "loihi2", **options: Any) -> dict[str, Any]:
+        """Show samples back to back, without resets; the answer is `snnkd stream --json`'s."""
+        from .streaming import stream_run
+
+        return stream_run(self, target, **options)
 
     def conformance(self, **options: Any) -> dict[str, Any]:
         """Compare its spikes with other simulators'; the answer is `snnkd conformance --json`'s."""

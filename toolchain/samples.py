@@ -16,6 +16,7 @@ from .progress import progress
 from .run import Run
 
 if TYPE_CHECKING:
+    from ..models.contract import TaskShape
     from .data.datasets import DataSet
     from .recipe import Recipe
 
@@ -83,7 +84,19 @@ def load_with_progress(recipe: Recipe, data_root: Path | None) -> DataSet:
             recipe.data.split_seed,
             lambda done, total, what: report(done / max(1, total), what),
             train_samples=recipe.data.train_samples,
+            shown=recipe.shown,
         )
+
+
+def task_of(recipe: Recipe) -> TaskShape:
+    """What the recipe's student is built for.
+
+    Raises:
+        InputError: there is no such data set, or it can't be shown as the recipe says.
+    """
+    from .data.datasets import DATASETS, task_for
+
+    return task_for(DATASETS.load(recipe.dataset), recipe.shown)
 
 
 def _given_samples(run: Run) -> Samples:

@@ -7,7 +7,7 @@ The validation split selects the model; the test split is looked at once, at the
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from .. import InputError, Refusal
 from ..export.files import write_bytes, write_json, write_text
 from ..export.student import deployability_problems
 from ..models.contract import StudentOutput, TaskShape, TeacherOutput
+from ..models.fused import compile_neurons
 from ..models.gradients.backend import GRADIENTS
 from . import checkpoint
 from .data.batches import batches
@@ -32,10 +33,15 @@ from .fitting import Row, Step, derived_seed, fit
 from .hardening import hard_reset_recipe, start_from
 from .lowering import lower_student
 from .networks import build_networks, freeze, spike_rates
+from .parallel.processes import require_devices, together
+from .parallel.share import Share
+from .parallel.team import ALONE, Team
+from .parallel.worker import Request
 from .progress import progress
 from .recipe import NetworkSection, Recipe, dump, load_recipe
 from .run import Run, new_run_folder
 from .samples import load_with_progress
+from .teaching import by_window, mean_frame, over_windows, teacher_input, teacher_task
 
 EVALUATION_BATCH = 250
 
@@ -64,7 +70,8 @@ def train(
     training = _Training.of(chosen, data_root)
     run = Run(new_run_folder(chosen.name) if folder is None else folder)
     write_text(run.recipe_file, dump(chosen))
-    training.finish(run)
+    with together(chosen.devices, _request(run, data_root)) as team:
+        training.joined(team).finish(run)
     return run
 
 
@@ -97,7 +104,9 @@ def resume(run: Run, data_root: Path | None = None) -> Run:
         Refusal: the student couldn't be put on a chip.
     """
     if not run.is_trained:
-        _Training.of(run.recipe, data_root).finish(run)
+        training = _Training.of(run.recipe, data_root)
+        with together(run.recipe.devices, _request(run, data_root)) as team:
+            training.joined(team).finish(run)
     return run
 
 
@@ -107,7 +116,27 @@ def train_teacher(run: Run, data_root: Path | None = None) -> float:
     Raises:
         InputError, Refusal: as `resume`.
     """
-    return _Training.of(run.recipe, data_root).train_teacher(run)["test_accuracy"]
+    training = _Training.of(run.recipe, data_root)
+    with together(run.recipe.devices, _request(run, data_root, teaches=True)) as team:
+        return training.joined(team).train_teacher(run)["test_accuracy"]
+
+
+def assist(run: Run, team: Team, teaches: bool, data_root: Path | None = None) -> None:
+    """Do what a process that doesn't lead does while another trains `run`, or (`teaches`) its teacher.
+
+    Raises:
+        InputError, Refusal: as `resume`.
+    """
+    training = _Training.of(run.recipe, data_root).joined(team)
+    if teaches:
+        training.train_teacher(run)
+    else:
+        training.finish(run)
+
+
+def _request(run: Run, data_root: Path | None, teaches: bool = False) -> Request:
+    """What is asked of the other processes, where several train `run`."""
+    return Request(str(run.folder), str(data_root or ""), teaches)
 
 
 @dataclass
@@ -121,6 +150,7 @@ class _Training:
     student: Any
     teacher: Any
     rows: dict[str, list[Row]] = field(default_factory=dict)
+    team: Team = ALONE
 
     @classmethod
     def of(cls, recipe: Recipe, data_root: Path | None) -> _Training:
@@ -137,8 +167,15 @@ class _Training:
             )
         if recipe.student.start:
             start_from(student, recipe.student.start, data.task)
-        fabric = Fabric(devices=1, precision=precision_of(recipe))  # pyright: ignore[reportArgumentType]
-        return cls(recipe, data, method, fabric, student, teacher)
+        require_devices(recipe.devices)
+        _check_shares(recipe, method)
+        return cls(recipe, data, method, ALONE.fabric(precision_of(recipe)), student, teacher)
+
+    def joined(self, team: Team) -> _Training:
+        """It, as a process of that team does it."""
+        return (
+            self if team == ALONE else replace(self, team=team, fabric=team.fabric(precision_of(self.recipe)))
+        )
 
     def finish(self, run: Run) -> None:
         """Train whatever isn't trained yet in `run`'s folder, and lower the student."""
@@ -154,6 +191,8 @@ class _Training:
             "teacher": self.train_teacher(run) if self.method.needs_teacher else {"test_accuracy": None},
         }
         summary["student"] = self.train_student(run)
+        if not self.team.leads:
+            return
         if self.recipe.student.deployable or not deployability_problems(self.student, soft_reset=True):
             lower_student(run)
         summary["seconds"] = sum(row["seconds"] for part in self.rows.values() for row in part)
@@ -162,23 +201,35 @@ class _Training:
     def train_teacher(self, run: Run) -> dict[str, Any]:
         """Train the teacher, or take the one that lies in the run's folder; freeze it."""
         path = run.teacher_file
-        if not path.exists():
-            task = TeacherTask(self.teacher, self.data.validation, self.fabric)
+        if not self.team.agree(path.exists()):
+            windows = self.recipe.teacher.windows
+            task = TeacherTask(self.teacher, self.data.validation, self.fabric, windows)
             self._fit(run, task, self.recipe.teacher)
-            accuracy = accuracy_on(self.teacher, self.data.test, self.fabric)
-            facts = {**_architecture(self.recipe.teacher, self.data.task), "test_accuracy": accuracy}
-            checkpoint.save_weights(path, self.teacher, facts)
+            if self.team.leads:
+                accuracy = ann_accuracy_on(self.teacher, self.data.test, self.fabric, windows)
+                seen = teacher_task(self.recipe, self.data.task, windows)
+                facts = {**_architecture(self.recipe.teacher, seen), "test_accuracy": accuracy}
+                checkpoint.save_weights(path, self.teacher, facts)
+            self.team.wait()
         facts = checkpoint.load_weights(path, self.teacher)
         self.fabric.to_device(self.teacher)
         freeze(self.teacher)
         return {"test_accuracy": facts["test_accuracy"]}
 
     def train_student(self, run: Run) -> dict[str, Any]:
-        """Train the student and write its checkpoint."""
+        """Train the student and write its checkpoint, of which the leading process knows."""
         teacher = self.teacher if self.method.needs_teacher else None
-        task = StudentTask(self.student, teacher, self.method, self.data, self.fabric, self.recipe.seed)
+        task = StudentTask(
+            *(self.student, teacher, self.method, self.data, self.fabric, self.recipe.seed),
+            windows=self.recipe.teacher.windows,
+        )
+        if self.recipe.student.compiled:
+            with progress("compiling the neurons", 1):
+                compile_neurons(self.student, self.recipe.timesteps)
         self._fit(run, task, self.recipe.student)
         self.method.finish(self.student)
+        if not self.team.leads:
+            return {}
         with spike_rates(self.student) as rates:
             accuracy = accuracy_on(self.student, self.data.test, self.fabric)
         facts = {
@@ -213,51 +264,69 @@ class _Training:
                 fabric=self.fabric,
                 state_path=run.folder / "resume" / f"{task.role}.safetensors",
                 on_epoch=on_epoch,
+                team=self.team,
             )
 
 
 class TeacherTask:
-    """Cross-entropy on labels."""
+    """Cross-entropy on labels, those of a sample's windows being its own (see `teaching`)."""
 
     role = "teacher"
     helpers: nn.Module | None = None
 
-    def __init__(self, model: nn.Module, validation: Split, fabric: Fabric):
-        self.model, self.validation, self.fabric = model, validation, fabric
+    def __init__(self, model: nn.Module, validation: Split, fabric: Fabric, windows: int = 1):
+        self.model, self.validation, self.fabric, self.windows = model, validation, fabric, windows
 
-    def step(self, images: Tensor, labels: Tensor) -> Step:
-        output: TeacherOutput = self.model(images)
-        return Step({"ce": F.cross_entropy(output.logits, labels)}, output.logits.detach())
+    def step(self, images: Tensor, labels: Tensor, share: Share | None = None) -> Step:
+        output: TeacherOutput = self.model(teacher_input(images, self.windows))
+        loss = F.cross_entropy(output.logits, labels.repeat(self.windows))
+        return Step({"ce": loss}, over_windows(output.logits.detach(), self.windows))
 
     def evaluate(self) -> dict[str, float]:
-        return {"validation_accuracy": accuracy_on(self.model, self.validation, self.fabric)}
+        accuracy = ann_accuracy_on(self.model, self.validation, self.fabric, self.windows)
+        return {"validation_accuracy": accuracy}
 
     def on_epoch_end(self, validation: dict[str, float]) -> None:
         pass
 
 
 class StudentTask:
-    """Cross-entropy on labels and the method's losses against the frozen teacher, if it needs one."""
+    """Cross-entropy on labels and the method's losses against the frozen teacher, if it needs one.
+
+    Args:
+        windows: W, how many the teacher looks at; see `teaching`.
+    """
 
     role = "student"
 
-    def __init__(self, model: Any, teacher: Any, method: Method, data: DataSet, fabric: Fabric, seed: int):
+    def __init__(
+        self,
+        model: Any,
+        teacher: Any,
+        method: Method,
+        data: DataSet,
+        fabric: Fabric,
+        seed: int,
+        *,
+        windows: int = 1,
+    ):
         self.model, self.teacher, self.method, self.fabric = model, teacher, method, fabric
-        self.validation = data.validation
+        self.validation, self.windows = data.validation, windows if teacher is not None else 1
         torch.manual_seed(derived_seed(seed, "helpers"))
         if self.method.needs_tap or self.method.needs_stages:
             _check_taps(self.model, self.teacher, data.train, self.method.needs_stages)
         self.helpers = self.method.prepare(self.model, self.teacher)
 
-    def step(self, images: Tensor, labels: Tensor) -> Step:
+    def step(self, images: Tensor, labels: Tensor, share: Share | None = None) -> Step:
         steps = self.method.training_steps(self.model.timesteps)
         if steps == self.model.timesteps:
             batch = self._batch(self.model(images), images, labels)
         else:
             longer: StudentOutput = self.model(images, timesteps=steps)
             batch = self._batch(_first_steps(longer, self.model.timesteps), images, labels, longer)
+        batch = replace(batch, share=share)
         terms = {} if self.method.includes_ce else {"ce": F.cross_entropy(batch.student_logits, labels)}
-        terms.update(self.method.losses(batch))
+        terms.update(self.method.losses(self._taught(batch, images)))
         return Step(terms, batch.student_logits.detach(), batch.student.features[self.model.tap])
 
     def evaluate(self) -> dict[str, float]:
@@ -267,7 +336,7 @@ class StudentTask:
                 output: StudentOutput = self.model(images)
                 batch = self._batch(output, images, labels)
                 correct += float((batch.student_logits.argmax(1) == labels).sum())
-                agreement += float(self._agreement(batch).sum())
+                agreement += float(self._agreement(self._taught(batch, images)).sum()) / self.windows
         samples = len(self.validation.labels)
         metrics = {"validation_accuracy": correct / samples, "spike_rate": rates.mean()}
         return {**metrics, "map_agreement": agreement / samples} if self.teacher else metrics
@@ -278,21 +347,28 @@ class StudentTask:
     def _batch(
         self, output: StudentOutput, images: Tensor, labels: Tensor, longer: StudentOutput | None = None
     ) -> Batch:
-        own = Batch(
+        """The student's side of a batch."""
+        return Batch(
             labels,
             output,
             self.model.tap,
-            images=images,
+            images=mean_frame(images),
             student_taps=taps_of(self.model),
             longer=longer,
             helpers=self.helpers,
         )
+
+    def _taught(self, own: Batch, images: Tensor) -> Batch:
+        """The same with the teacher's side, each window a sample of its own."""
         if self.teacher is None:
             return own
         with torch.no_grad():
-            taught = self.teacher(images)
+            taught = self.teacher(teacher_input(images, self.windows))
         return replace(
             own,
+            labels=own.labels.repeat(self.windows),
+            student=by_window(own.student, self.windows),
+            images=mean_frame(images, self.windows),
             teacher=taught,
             teacher_tap=self.teacher.tap,
             classifier_weight=self.teacher.classifier_weight.detach(),
@@ -300,7 +376,7 @@ class StudentTask:
         )
 
     def _agreement(self, batch: Batch) -> Tensor:
-        """Correlation of the student's map with the teacher's for the true class, per sample (B,)."""
+        """Correlation of the student's map with the teacher's for the true class, per sample or window."""
         if batch.teacher is None:
             return torch.zeros(len(batch.labels))
         seen = teacher_map(
@@ -315,14 +391,25 @@ def _evaluation_batches(split: Split, fabric: Fabric) -> Iterator[tuple[Tensor, 
         yield fabric.to_device(batch)
 
 
+def accuracy_on(student: nn.Module, split: Split, fabric: Fabric) -> float:
+    """Share of `split` that a student classifies rightly; its logits are averaged over time."""
+    return _accuracy(lambda images: student(images).logits.mean(0), split, fabric)
+
+
+def ann_accuracy_on(ann: nn.Module, split: Split, fabric: Fabric, windows: int = 1) -> float:
+    """Share of `split` that an ANN classifies rightly, its logits averaged over the windows that it sees."""
+
+    def logits(images: Tensor) -> Tensor:
+        return over_windows(ann(teacher_input(images, windows)).logits, windows)
+
+    return _accuracy(logits, split, fabric)
+
+
 @torch.inference_mode()
-def accuracy_on(model: nn.Module, split: Split, fabric: Fabric) -> float:
-    """Share of `split` that `model` classifies rightly; a student's logits are averaged over time."""
+def _accuracy(logits: Callable[[Tensor], Tensor], split: Split, fabric: Fabric) -> float:
     correct = 0
     for images, labels in _evaluation_batches(split, fabric):
-        logits = model(images).logits
-        logits = logits.mean(0) if logits.dim() == 3 else logits
-        correct += int((logits.argmax(1) == labels).sum())
+        correct += int((logits(images).argmax(1) == labels).sum())
     return correct / len(split.labels)
 
 
@@ -343,9 +430,9 @@ def _check_taps(student: Any, teacher: Any, split: Split, every_stage: bool) -> 
     images, _ = next(batches(split, 2))
     device = next(student.parameters()).device
     sizes = []
-    for model in (student, teacher):
+    for model, shown in ((student, images), (teacher, teacher_input(images))):
         training = model.training
-        features = model.eval()(images.to(device)).features
+        features = model.eval()(shown.to(device)).features
         model.train(training)
         taps = taps_of(model) if every_stage else (model.tap,)
         sizes.append([tuple(features[tap].shape[-2:]) for tap in taps])
@@ -364,6 +451,25 @@ def _check_reset(recipe: Recipe, method: Method) -> None:
         raise InputError(
             f"method {recipe.method!r} trains neurons with a {' or '.join(method.resets)} reset, and "
             f"gradient {recipe.student.gradient!r} makes some with a {reset} one; choose another of the two"
+        )
+
+
+def _check_shares(recipe: Recipe, method: Method) -> None:
+    """See that batches can be shared by processes, or looked at in parts, as the recipe asks.
+
+    Raises:
+        InputError: the method or the gradient backend needs the whole batch.
+    """
+    if recipe.devices == recipe.student.accumulate == 1:
+        return
+    if method.needs_whole_batch:
+        raise InputError(
+            f"method {recipe.method!r} scales by all samples of a batch, so it can't be looked at in shares; "
+            "leave devices and student.accumulate at 1, or choose another variant"
+        )
+    if recipe.devices > 1 and recipe.student.gradient == "rate":
+        raise InputError(
+            "gradient 'rate' normalises by what one process sees; leave devices at 1, or use bptt"
         )
 
 

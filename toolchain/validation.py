@@ -15,11 +15,14 @@ import numpy as np
 from .. import InputError
 from ..export.files import require_writable, write_json
 from ..export.graph import Graph
-from ..export.target import Inputs, Recording, get_target
+from ..export.target import Inputs, Recording, Target, get_target
+from .arithmetic import membrane_on, record_on, simulate_on
+from .energy.simulated import simulated
+from .floats import validate_floats
 from .progress import progress
 from .run import TIME_LIMIT, VALIDATION_SAMPLES, Run
 from .samples import choose, size, take
-from .simulation.simulator import Simulator, predictions, record, simulate
+from .simulation.simulator import predictions
 
 
 def validate_run(
@@ -49,7 +52,7 @@ def validate_run(
     judged = run.samples(data_root)
     chosen = choose(judged.inputs, samples)
 
-    ours = record(integers, take(judged.inputs, chosen), timesteps)
+    ours = record_on(room, integers, take(judged.inputs, chosen), timesteps)
     with progress(f"{room.backend}, {len(chosen)} samples", len(chosen)) as report:
         theirs = room.run(
             run.target_folder(target),
@@ -60,9 +63,9 @@ def validate_run(
         )
     comparison = compare(integers, ours, theirs)
     started = time.monotonic()
-    integer_predictions = _predict("integer network", integers, judged.inputs)
+    integer_predictions = _predict("integer network", room, integers, judged.inputs)
     integer_seconds = time.monotonic() - started
-    float_predictions = _predict("float network", float_graph, judged.inputs)
+    float_predictions = _predict("float network", room, float_graph, judged.inputs)
     target_predictions = predictions(integers, theirs)
 
     answer = {
@@ -82,11 +85,14 @@ def validate_run(
         "integer_accuracy_on_target_samples": _accuracy(integer_predictions[chosen], judged.labels, chosen),
         **comparison,
         "seconds": {"integer": integer_seconds, "target": theirs.seconds},
+        "simulated": simulated(room, integers, take(judged.inputs, chosen), theirs.figures),
     }
     first = answer["first_mismatch"]
     if first is not None:
         first["sample"] = int(chosen[first["sample"]])
-        first["membrane"] = _membrane_at(integers, judged.inputs, first)
+        first["membrane"] = _membrane_at(room, integers, judged.inputs, first)
+    if floats := validate_floats(room, run, judged, time_limit, data_root):
+        answer["float_networks"] = floats
     write_json(run.validation_file(target), answer)
     return answer
 
@@ -141,12 +147,15 @@ def _require_same_shapes(ours: Recording, theirs: Recording) -> None:
 
 
 def agrees(answer: dict[str, Any]) -> bool:
-    """Whether nothing differed."""
-    return answer["spike_mismatches"] == 0 and answer["readout_mismatches"] == 0
+    """Whether nothing differed but for what is explained."""
+    unexplained = answer.get("float_networks", {}).get("unexplained")
+    return answer["spike_mismatches"] == 0 and answer["readout_mismatches"] == 0 and not unexplained
 
 
 def disagreement(answer: dict[str, Any]) -> str:
     """What differed, in one line."""
+    if answer["first_mismatch"] is None:
+        return "; ".join(answer["float_networks"]["unexplained"])
     first = ", ".join(f"{key} {value}" for key, value in answer["first_mismatch"].items())
     return (
         f"{answer['spike_mismatches']:,} spikes and {answer['readout_mismatches']:,} read-outs differ "
@@ -154,9 +163,9 @@ def disagreement(answer: dict[str, Any]) -> str:
     )
 
 
-def _predict(what: str, graph: Graph, inputs: Inputs) -> np.ndarray:
+def _predict(what: str, room: Target, graph: Graph, inputs: Inputs) -> np.ndarray:
     with progress(what, size(inputs)) as report:
-        return simulate(graph, inputs, graph.steps, progress=lambda done, _total: report(done))
+        return simulate_on(room, graph, inputs, graph.steps, progress=lambda done, _total: report(done))
 
 
 def _accuracy(
@@ -168,10 +177,10 @@ def _accuracy(
     return float(np.mean(predicted == (labels if chosen is None else labels[chosen])))
 
 
-def _membrane_at(graph: Graph, inputs: Inputs, where: dict[str, Any]) -> float | None:
-    """The integer network's membrane potential there, before its reset; None in a read-out."""
+def _membrane_at(room: Target, graph: Graph, inputs: Inputs, where: dict[str, Any]) -> float | None:
+    """The integer network's membrane potential there, before its reset; None in a read-out of sums."""
     if graph[where["layer"]].neuron is None:
         return None
     sample = take(inputs, slice(where["sample"], where["sample"] + 1))
-    membrane = Simulator(graph, graph.steps).membrane(sample, where["layer"])
-    return float(membrane[where["step"], 0].flatten()[where["neuron"]])
+    membrane = membrane_on(room, graph, sample, where["layer"])
+    return None if membrane is None else float(membrane[where["step"], 0].flatten()[where["neuron"]])

@@ -16,7 +16,7 @@ from ..graph import GRADED_PAYLOAD_MAX, Graph, InputPort, Population, Synapse
 from ..integers import SKIP_MANTISSA_MAX, WEIGHT_BITS, mantissa_max, step_of, steps
 from ..placement import can_be_placed, place
 from ..relays import comes_from_input, path_delay, synaptic_delay
-from ..target import Constraints, Problem
+from ..target import Constraints, Problem, peculiarity_problems
 
 THRESHOLD_MAX = 2**17 - 1
 """17 bits, unsigned (lava.proc.lif.models.PyLifModelBitAcc)."""
@@ -82,6 +82,7 @@ def problems(graph: Graph, chip: ChipLimits = LOIHI2) -> list[Problem]:
     found = [*_input_problems(graph.inputs, chip)]
     if not graph.populations:
         found.append(Problem("network", "number of populations", 0, "at least 1", "add a layer"))
+    found += peculiarity_problems(graph)
     silent = {population.name for population in graph.readouts}
     for population, synapse in graph.paths():
         if synapse.source in silent:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,28 +25,35 @@ class Drawing:
 
     A node that is asked for twice, with the same inputs and attributes, is drawn once: what an image that
     doesn't change causes in the first synapses is computed once for all steps.
+
+    Args:
+        outputs: names that the model's outputs shall have; nothing else is given them.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, outputs: Iterable[str] = ()) -> None:
         self._onnx = require("onnx")
         self._nodes: list[NodeProto] = []
         self._constants: dict[str, TensorProto] = {}
         self._inputs: list[ValueInfoProto] = []
         self._outputs: list[ValueInfoProto] = []
         self._drawn: dict[tuple[Any, ...], str] = {}
+        self._reserved = set(outputs)
         self._names: set[str] = set()
 
-    def input(self, name: str, shape: Sequence[int]) -> str:
-        """A float32 input (batch, *shape)."""
+    def input(self, name: str, shape: Sequence[int], dtype: type[np.generic] = np.float32) -> str:
+        """An input (batch, *shape)."""
         name = self._free(name)
-        self._inputs.append(self._tensor(name, shape))
+        self._inputs.append(self._tensor(name, shape, dtype))
         return name
 
-    def output(self, name: str, source: str, shape: Sequence[int]) -> None:
-        """Let the tensor `source` leave the model as float32 (batch, *shape), called `name`."""
+    def output(
+        self, name: str, source: str, shape: Sequence[int], dtype: type[np.generic] = np.float32
+    ) -> None:
+        """Let the tensor `source` leave the model, (batch, *shape) of its type `dtype`, called `name`."""
+        self._reserved.discard(name)
         name = self._free(name)
         self._nodes.append(self._onnx.helper.make_node("Identity", [source], [name], name=name))
-        self._outputs.append(self._tensor(name, shape))
+        self._outputs.append(self._tensor(name, shape, dtype))
 
     def constant(self, name: str, values: np.ndarray | float, dtype: type[np.generic] = np.float32) -> str:
         """A constant tensor; the same values under the same name are kept once."""
@@ -68,6 +75,10 @@ class Drawing:
             self._nodes.append(made)
         return self._drawn[key]
 
+    def cast(self, tensor: str, dtype: type[np.generic], name: str) -> str:
+        """`tensor` in another type."""
+        return self.node("Cast", [tensor], name, to=self._kind(dtype))
+
     def model(self, name: str, description: str, facts: Mapping[str, Any]) -> ModelProto:
         """What was drawn, checked by onnx; `facts` stand in the file's metadata as text."""
         helper = self._onnx.helper
@@ -86,14 +97,17 @@ class Drawing:
         self._onnx.checker.check_model(model, full_check=True)
         return model
 
-    def _tensor(self, name: str, shape: Sequence[int]) -> ValueInfoProto:
-        kind = self._onnx.TensorProto.FLOAT
-        return self._onnx.helper.make_tensor_value_info(name, kind, [BATCH, *shape])
+    def _tensor(self, name: str, shape: Sequence[int], dtype: type[np.generic]) -> ValueInfoProto:
+        return self._onnx.helper.make_tensor_value_info(name, self._kind(dtype), [BATCH, *shape])
+
+    def _kind(self, dtype: type[np.generic]) -> int:
+        """ONNX's number of a type."""
+        return self._onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
 
     def _free(self, wanted: str) -> str:
         """`wanted`, or, where it is taken, with a number behind it."""
         name, number = wanted, 1
-        while name in self._names:
+        while name in self._names or name in self._reserved:
             number += 1
             name = f"{wanted}.{number}"
         self._names.add(name)

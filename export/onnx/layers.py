@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
+from ... import Refusal
 from ..graph import Graph, Neuron, Population, Synapse
 from .drawing import Drawing
 
@@ -39,6 +40,8 @@ def draw_step(drawing: Drawing, graph: Graph, heard: Heard, state: State, shown:
         if neuron is None:
             shown[population.name] = received(drawing, graph, population, heard, with_bias=True)
         else:
+            if neuron.peculiarity:
+                raise Refusal(f"{population.name}: its neuron {neuron.peculiarity}; ONNX files are of others")
             shown[population.name] = _neuron_step(drawing, graph, population, neuron, heard, state)
 
 
@@ -85,11 +88,7 @@ def _neuron_step(
     if neuron.decay:
         zero = drawing.constant("zero", 0.0)
         state[_potential(population)] = drawing.node("Where", [fires, zero, potential], f"{name}.reset")
-    return drawing.node("Cast", [fires], f"{name}.spikes", to=FLOAT)
-
-
-FLOAT = 1
-"""`onnx.TensorProto.FLOAT`."""
+    return drawing.cast(fires, np.float32, f"{name}.spikes")
 
 
 def _leaky_sum(drawing: Drawing, current: str, before: str | None, decay: float, name: str) -> str:

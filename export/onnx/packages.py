@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from ... import InputError
+from ..script import NotInstalledError
 
 REMEDY = 'pip install "snnkd[onnx]"'
 
@@ -14,9 +14,10 @@ def require(module: str) -> Any:
     """The module called `module`, of onnx or onnxruntime.
 
     Raises:
-        InputError: it can't be imported.
+        NotInstalledError: it can't be imported.
     """
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise InputError(f"{module.partition('.')[0]} can't be imported ({error}): {REMEDY}") from error
+        package = module.partition(".")[0]
+        raise NotInstalledError(f"{package} can't be imported ({error}): {REMEDY}") from error

@@ -23,6 +23,10 @@ SILENT = 4
 """onnxruntime logs nothing but what it dies of; errors are raised all the same."""
 
 
+TYPES = {"tensor(float)": np.float32, "tensor(int64)": np.int64}
+"""What a model's inputs are given as."""
+
+
 class Session:
     """A model that onnxruntime has read.
 
@@ -61,12 +65,13 @@ class Session:
             reason = str(error).strip().split("\n")[0]
             raise InputError(f"onnxruntime can't read {what}: {reason}; write it again") from error
         self.inputs = {port.name: tuple(port.shape) for port in self._session.get_inputs()}
+        self._types = {port.name: TYPES[port.type] for port in self._session.get_inputs()}
         self.outputs = [port.name for port in self._session.get_outputs()]
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """What one batch causes, by the outputs' names."""
-        floats = {name: np.ascontiguousarray(array, dtype=np.float32) for name, array in inputs.items()}
-        return dict(zip(self.outputs, self._session.run(None, floats), strict=True))
+        given = {name: np.ascontiguousarray(array, self._types.get(name)) for name, array in inputs.items()}
+        return dict(zip(self.outputs, self._session.run(None, given), strict=True))
 
     def over(
         self, samples: np.ndarray, progress: Progress | None = None, batch: int = BATCH

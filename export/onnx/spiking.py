@@ -15,12 +15,10 @@ from ..graph import Graph, Synapse
 from .ann import LOGITS
 from .drawing import Drawing
 from .layers import Shape, State, draw_step, states_of
+from .past import NEXT, at_step, heard_in_step, pasts, remember
 
 if TYPE_CHECKING:
     from onnx import ModelProto
-
-NEXT = ".next"
-"""Behind the name of a state: what the next step begins with."""
 
 MAX_STEPS = 256
 """So many steps are unrolled at most; each adds its nodes to the file."""
@@ -43,7 +41,7 @@ def unrolled_model(graph: Graph, frames: bool = False, recorded: bool = False) -
     steps = graph.steps
     if steps > MAX_STEPS:
         raise InputError(f"{steps} steps can't be unrolled, {MAX_STEPS} can; write the single step instead")
-    drawing = Drawing()
+    drawing = Drawing(population.name for population in graph.populations)
     lead = (steps,) if frames else ()
     ports = {port.name: drawing.input(port.name, (*lead, *port.shape)) for port in graph.inputs}
     state: State = {}
@@ -58,7 +56,7 @@ def unrolled_model(graph: Graph, frames: bool = False, recorded: bool = False) -
         draw_step(drawing, graph, heard, state, shown[step])
     _draw_logits(drawing, graph, shown)
     for population in graph.populations if recorded else ():
-        emitted = [_at_step(drawing, seen[population.name]) for seen in shown]
+        emitted = [at_step(drawing, seen[population.name]) for seen in shown]
         record = drawing.node("Concat", emitted, f"{population.name}.record", axis=1)
         drawing.output(population.name, record, (steps, *population.shape))
     return drawing.model("unrolled", f"a spiking network, {steps} steps", _facts(graph, "unrolled"))
@@ -82,16 +80,8 @@ def step_model(graph: Graph, recorded: bool = False) -> ModelProto:
     shapes = state_shapes(graph)
     state: State = {name: drawing.input(name, shape) for name, shape in shapes.items()}
 
-    def heard(synapse: Synapse) -> str:
-        if not synapse.delay:
-            return shown[synapse.source]
-        place = drawing.constant(f"{synapse.delay} steps ago", np.array(synapse.delay - 1), np.int64)
-        past = state[_past(synapse.source)]
-        return drawing.node("Gather", [past, place], f"{past}.{synapse.delay}", axis=1)
-
-    draw_step(drawing, graph, heard, state, shown)
-    for source, (length, *_) in _pasts(graph).items():
-        state[_past(source)] = _shifted(drawing, state[_past(source)], shown[source], length)
+    draw_step(drawing, graph, heard_in_step(drawing, shown, state), state, shown)
+    remember(drawing, graph, shown, state)
     _draw_logits(drawing, graph, [shown])
     for population in graph.populations if recorded else ():
         drawing.output(population.name, shown[population.name], population.shape)
@@ -102,41 +92,10 @@ def step_model(graph: Graph, recorded: bool = False) -> ModelProto:
 
 def state_shapes(graph: Graph) -> dict[str, Shape]:
     """The states of `step_model` by name, each (batch, *shape)."""
-    shapes = {_past(source): shape for source, shape in _pasts(graph).items()}
+    shapes = pasts(graph)
     for population in graph.populations:
         shapes |= states_of(population)
     return shapes
-
-
-def _pasts(graph: Graph) -> dict[str, Shape]:
-    """For each source that reaches somebody later, what must be remembered of it: (steps, *shape)."""
-    longest: dict[str, Shape] = {}
-    for _, synapse in graph.paths():
-        known = longest.get(synapse.source, (0,))[0]
-        if synapse.delay > known:
-            longest[synapse.source] = (synapse.delay, *synapse.source_shape)
-    return longest
-
-
-def _past(source: str) -> str:
-    return f"{source}.past"
-
-
-def _shifted(drawing: Drawing, past: str, newest: str, length: int) -> str:
-    """The past (batch, length, *shape) one step on, the newest first."""
-    kept = []
-    if length > 1:
-        ends = [
-            drawing.constant(f"index.{end}", np.array([end]), np.int64) for end in (0, length - 1, 1)
-        ]  # from, to, axis
-        kept = [drawing.node("Slice", [past, *ends], f"{past}.kept")]
-    return drawing.node("Concat", [_at_step(drawing, newest), *kept], f"{past}.shifted", axis=1)
-
-
-def _at_step(drawing: Drawing, tensor: str) -> str:
-    """(batch, *shape) → (batch, 1, *shape)"""
-    axis = drawing.constant("index.1", np.array([1]), np.int64)
-    return drawing.node("Unsqueeze", [tensor, axis], f"{tensor}.step")
 
 
 def _frame(drawing: Drawing, frames: str, step: int) -> str:

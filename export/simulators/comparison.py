@@ -11,9 +11,10 @@ from dataclasses import dataclass
 import nir
 import numpy as np
 
-from ... import InputError, Refusal
+from ... import Refusal
 from ..graph import Graph
 from ..metadata import DT
+from ..script import NotInstalledError
 from .runner.network import UnreadableError, record
 from .target import REMEDY, SimulatorTarget
 
@@ -63,7 +64,7 @@ def run_in_simulator(
         As `runner.network.record`.
 
     Raises:
-        InputError: the simulator isn't installed.
+        NotInstalledError: the simulator isn't installed.
         Refusal: it doesn't read this graph, or not rightly, with each reason.
     """
     if found := [*simulator.misreadings(graph)]:
@@ -74,7 +75,7 @@ def run_in_simulator(
     try:
         return record(graph, simulator.reader, DT, inputs)
     except ImportError as error:
-        raise InputError(f"{simulator.name} can't be imported ({error}): {REMEDY}") from error
+        raise NotInstalledError(f"{simulator.name} can't be imported ({error}): {REMEDY}") from error
     except UnreadableError as error:
         raise Refusal(f"{simulator.name} can't read this graph: {error}") from error
 
@@ -94,7 +95,7 @@ def compare_with_simulator(
         membrane: tells potentials, and so a difference that comes of rounding from a real one.
 
     Raises:
-        InputError, Refusal: as for `run_in_simulator` and `views.uniform_view`.
+        NotInstalledError, Refusal: as for `run_in_simulator` and `views.uniform_view`.
     """
     timesteps = next(iter(spikes.values())).shape[1]
     theirs = run_in_simulator(simulator, simulator.view(graph).to_nir(), inputs, timesteps)

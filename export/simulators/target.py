@@ -24,7 +24,7 @@ from ..loihi2.limits import CONSTRAINTS, integer_problems
 from ..metadata import DT
 from ..nir import write_nir
 from ..script import SCRIPT, Engine, run_script
-from ..target import Constraints, Inputs, Manifest, Problem, Progress, Recording
+from ..target import Constraints, Inputs, Manifest, Problem, Progress, Recording, peculiarity_problems
 from .exactness import rounding_problems, truncation_problems
 from .views import View
 
@@ -99,9 +99,9 @@ class SimulatorTarget:
         """Every limit that `graph` breaks: what isn't read rightly, and of integers what isn't exact."""
         if not graph.populations:
             return [Problem("network", "number of populations", 0, "at least 1", "add a layer")]
-        broken: list[Problem] = []
+        broken: list[Problem] = peculiarity_problems(graph)
         if graph.weight_bits is not None:
-            broken = [*integer_problems(graph, graph.weight_bits, self.constraints)]
+            broken += [*integer_problems(graph, graph.weight_bits, self.constraints)]
         try:
             found = [*self.misreadings(self.view(graph).to_nir())]
         except Refusal as refusal:

@@ -15,9 +15,10 @@ from snnkd import InputError, Refusal
 from snnkd.export.ann import ann_to_graph
 from snnkd.export.graph import Graph, Neuron, Synapse
 from snnkd.export.onnx.ann import ann_model
+from snnkd.export.onnx.past import NEXT
 from snnkd.export.onnx.quantized import batches_of, quantized_model
 from snnkd.export.onnx.session import Session, write_model
-from snnkd.export.onnx.spiking import MAX_STEPS, NEXT, state_shapes, step_model, unrolled_model
+from snnkd.export.onnx.spiking import MAX_STEPS, state_shapes, step_model, unrolled_model
 from snnkd.export.student import student_to_graph
 from snnkd.models.contract import TaskShape, TeacherOutput
 from snnkd.models.conv import ConvOptions, ConvStudent, ConvTeacher

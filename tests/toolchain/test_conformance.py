@@ -1,38 +1,64 @@
 """`snnkd conformance`: networks by simulators, exact, approximate with the reason, or refused."""
 
+import io
 import json
+import time
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 import snnkd
 from snnkd import InputError
 from snnkd.export.graph import Graph, InputPort, Neuron, Population, Synapse
 from snnkd.export.nir import to_nir, write_nir
+from snnkd.export.onnx.target import Onnx
 from snnkd.export.spikingjelly.target import SpikingJelly
-from snnkd.export.target import TARGETS
+from snnkd.export.target import TARGETS, Problem
 from snnkd.toolchain import conformance
+from snnkd.toolchain.recipe import load_recipe
 from snnkd.toolchain.run import Run
+from snnkd.toolchain.tables import conformance_table, recipes_table
+from snnkd.toolchain.untrained import untrained
+from snnkd.toolchain.verdicts import summed_up
 
 NAMES = ["norse", "snntorch", "spikingjelly"]
 SAMPLES = 12
+WIDTH = 110
 
 
 def test_a_small_student_is_exact_in_every_simulator(exported, command):
     """Float and integer, as the command line tells it; rounding may excuse a float spike."""
-    shown = command("conformance", exported.folder, "--samples", SAMPLES, "--json")
+    only = [word for name in (*NAMES, "onnx", "loihi1") for word in ("--only", name)]
+    shown = command("conformance", exported.folder, "--samples", SAMPLES, *only, "--json")
     assert shown.returncode == 0, shown.stderr
     answer = json.loads(shown.stdout)
-    assert (answer["samples"], answer["timesteps"]) == (SAMPLES, 4)
+    assert (answer["samples"], answer["timesteps"], answer["weights"]) == (SAMPLES, 4, "trained")
     rows = {(row["network"], row["simulator"]): row for row in answer["rows"]}
-    assert list(rows) == [(network, name) for network in ("float", "integer") for name in NAMES]
+    integers = ("loihi1", "norse", "onnx", "snntorch", "spikingjelly")
+    assert list(rows) == [*(("float", name) for name in NAMES), *(("integer", name) for name in integers)]
     assert all(row["explained"] for row in rows.values())
+    refused = rows.pop(("integer", "loihi1"))
+    assert refused["verdict"] == "refused" and "payload is 16, the target allows 1" in refused["reason"]
     assert all(row["neuron_steps"] == SAMPLES * 4 * (8 * 64 + 12 * 16) for row in rows.values())
-    for name in NAMES:
-        integer, floating = rows["integer", name], rows["float", name]
-        assert (integer["verdict"], integer["differing"]) == ("exact", 0)
-        assert floating["verdict"] == "exact" or "of their thresholds" in floating["reason"]
+    for (network, _), row in rows.items():
+        if network == "integer":
+            assert (row["verdict"], row["differing"]) == ("exact", 0)
+        else:
+            assert row["verdict"] == "exact" or "of their thresholds" in row["reason"]
+    assert rows["integer", "onnx"]["readouts_differing"] == 0
+
+
+@pytest.mark.slow
+def test_every_target_that_can_be_run_has_its_rows(exported):
+    answer = exported.conformance(samples=2)
+    verdicts = {row["simulator"]: row["verdict"] for row in answer["rows"] if row["network"] == "integer"}
+    assert set(verdicts) == {room.name for room in conformance.simulators()}
+    for name in (*NAMES, "loihi2", "onnx", "sana-fe"):
+        assert verdicts[name] in ("exact", "not installed")
+    assert verdicts["loihi2"] == "exact" and verdicts["speck"] == "refused"
+    assert set(answer["not_executable"]) | set(verdicts) == set(TARGETS.names())
 
 
 class OneUnitMore(SpikingJelly):
@@ -86,12 +112,14 @@ def long_run(tmp_path, monkeypatch):
 
 
 def test_what_the_chip_cuts_off_and_what_is_misread_are_named(long_run):
-    answer = long_run.conformance(samples=50)
+    answer = long_run.conformance(samples=50, only=[*NAMES, "onnx"])
     rows = {row["simulator"]: row for row in answer["rows"] if row["network"] == "integer"}
+    assert rows["onnx"]["verdict"] == "exact" and rows["onnx"]["neuron_steps"] == 50 * 40 * 60
     assert rows["norse"]["verdict"] == "refused" and "place in norse's order" in rows["norse"]["reason"]
     for name in ("snntorch", "spikingjelly"):
         assert rows[name]["verdict"] == "approximate" and 0 < rows[name]["share"] < 1e-3
-        assert rows[name]["reason"].startswith("before: number of halvings, T is 40, the target allows 7")
+        wanted = "before, hidden: number of halvings, T is 40, the target allows 7"
+        assert rows[name]["reason"].startswith(wanted)
     assert conformance.unexplained(answer) == []
 
 
@@ -101,14 +129,130 @@ def test_a_simulator_that_is_missing_is_a_row(exported, monkeypatch):
 
     (norse,) = (room for room in conformance.simulators() if room.name == "norse")
     monkeypatch.setattr(norse.reader, "read", read)
-    rows = [row for row in exported.conformance(samples=2)["rows"] if row["simulator"] == "norse"]
+    rows = exported.conformance(samples=2, only=["norse"])["rows"]
     assert {row["verdict"] for row in rows} == {"not installed"}
     assert 'pip install "snnkd[simulators]"' in rows[0]["reason"]
 
 
-def test_every_simulator_among_the_targets_is_asked():
-    assert [room.name for room in conformance.simulators()] == NAMES
-    assert set(NAMES) < set(TARGETS.names())
+def test_every_target_that_can_be_run_is_asked():
+    assert {*NAMES, "loihi1", "loihi2", "onnx"} <= {room.name for room in conformance.simulators()}
+    assert not any(getattr(room, "executable", True) is False for room in conformance.simulators())
+
+
+class Crashing(Onnx):
+    name = "crashing"
+
+    def run(self, *arguments, **options):
+        raise RuntimeError("the ground\nopened")
+
+
+class Slow(SpikingJelly):
+    name = "slow"
+
+    @staticmethod
+    def view(graph):
+        return SpikingJelly.view(graph)
+
+    class reader:  # noqa: N801
+        @staticmethod
+        def read(graph, dt):
+            time.sleep(60)
+
+
+class OtherWeight(Onnx):
+    """onnxruntime that is given the network with one weight a unit larger."""
+
+    name = "other-weight"
+
+    def export(self, graph, folder):
+        first, *rest = graph.populations
+        weight = first.synapses[0].weight.copy()
+        weight[0, 0, 1, 1] += 2 if weight[0, 0, 1, 1] < 250 else -2
+        changed = replace(first, synapses=(replace(first.synapses[0], weight=weight),))
+        return super().export(replace(graph, populations=(changed, *rest)), folder)
+
+
+def test_one_targets_fault_costs_no_other_row(exported, monkeypatch):
+    rooms = [Crashing(), Slow(), OtherWeight(), Onnx()]
+    monkeypatch.setattr(conformance, "simulators", lambda: rooms)
+    answer = exported.conformance(samples=SAMPLES, time_limit=5)
+    rows = {(row["network"], row["simulator"]): row for row in answer["rows"]}
+    crashed = rows["integer", "crashing"]
+    assert (crashed["verdict"], crashed["reason"]) == ("failed", "RuntimeError: the ground opened")
+    for network in ("float", "integer"):
+        slow = rows[network, "slow"]
+        assert slow["verdict"] == "not finished" and slow["explained"] and 5 <= slow["seconds"] < 30
+        assert slow["reason"].startswith("slow didn't finish within 5 s")
+    other = rows["integer", "other-weight"]
+    assert other["verdict"] == "approximate" and other["share"] > 0 and not other["explained"]
+    assert other["samples_differing"] >= 1 and "neuron1" in other["reason"]
+    assert rows["integer", "onnx"]["verdict"] == "exact"
+    told = conformance.unexplained(answer)
+    assert told[0] == "integer network in crashing: failed, RuntimeError: the ground opened"
+    assert told[1].startswith("integer network in other-weight: ") and len(told) == 2
+
+
+def test_a_script_that_takes_too_long_is_not_finished(exported):
+    (row,) = exported.conformance(samples=2, only=["onnx"], time_limit=0.01)["rows"]
+    assert row["verdict"] == "not finished" and "within 0.01 s" in row["reason"] and row["explained"]
+
+
+def test_targets_that_are_not_there_or_cannot_be_run_say_so(exported):
+    with pytest.raises(InputError, match="nowhere"):
+        exported.conformance(only=["nowhere"])
+
+
+def test_an_untrained_students_matrix_needs_no_run(command):
+    """Speck has an arithmetic of its own: it is judged on the network that its own quantisation makes."""
+    only = [word for name in ("onnx", "speck", "spikingjelly") for word in ("--only", name)]
+    shown = command("conformance", "--recipe", "digits-speck", "--samples", 2, *only, "--json")
+    assert shown.returncode == 0, shown.stderr
+    (matrix,) = json.loads(shown.stdout)["matrices"]
+    assert (matrix["recipe"], matrix["weights"], matrix["samples"]) == ("digits-speck", "untrained", 2)
+    verdicts = {(row["network"], row["simulator"]): row["verdict"] for row in matrix["rows"]}
+    assert verdicts["float", "spikingjelly"] == verdicts["integer", "onnx"] == "exact"
+    assert verdicts["integer", "speck"] in ("exact", "not installed")
+    assert all(0 < rate < 0.9 for rate in matrix["firing_rates"].values())
+
+
+def test_the_shipped_recipes_whose_data_is_there_are_judged(tmp_path, monkeypatch):
+    monkeypatch.setattr(conformance, "recipe_names", lambda: ["cifar10-resnet20", "digits", "mnist"])
+    answer = conformance.conformance_of_recipes(samples=2, only=["onnx"], data_root=tmp_path)
+    assert [matrix["recipe"] for matrix in answer["matrices"]] == ["digits"]
+    assert {row["verdict"] for matrix in answer["matrices"] for row in matrix["rows"]} == {"exact"}
+    assert answer["left_out"]["cifar10-resnet20"] == "188,416 neurons; --large takes it"
+    assert "neurons" not in answer["left_out"]["mnist"]
+    shown = text_of(recipes_table(answer))
+    assert "random weights" in shown and "left out: mnist" in shown
+
+
+def test_the_same_seed_gives_the_same_untrained_student(tmp_path):
+    one, two = (untrained(load_recipe("digits"), tmp_path).graph for _ in range(2))
+    other = untrained(load_recipe("digits", ["seed=1"]), tmp_path).graph
+    weights = [graph.populations[0].synapses[0].weight for graph in (one, two, other)]
+    assert np.array_equal(weights[0], weights[1]) and not np.array_equal(weights[0], weights[2])
+
+
+def test_long_reasons_are_wrapped_and_said_once():
+    problems = [Problem(f"layer{n}", "decay", 0.25, "0.5", "train with another") for n in range(6)]
+    problems.append(Problem("last", "type", "Scale", "LIF"))
+    reason = summed_up(problems)
+    assert reason == (
+        "layer0, layer1, layer2, 3 more: decay is 0.25, the target allows 0.5; train with another; "
+        "last: type is Scale, the target allows LIF"
+    )
+    row = {"network": "float", "simulator": "norse", "verdict": "refused", "reason": reason * 3}
+    row |= {"differing": None, "explained": True}
+    answer = {"weights": "trained", "samples": 1, "timesteps": 4, "rows": [row], "not_executable": ["paper"]}
+    lines = text_of(conformance_table(answer)).splitlines()
+    assert max(map(len, lines)) <= WIDTH and len(lines) > 8
+    assert lines[-1].strip() == "without a simulator that can be installed: paper"
+
+
+def text_of(table) -> str:
+    console = Console(width=WIDTH, record=True, file=io.StringIO())
+    console.print(table)
+    return console.export_text()
 
 
 def test_a_run_that_is_not_exported_says_so(exported):

@@ -31,6 +31,7 @@ def test_everything_is_diagnosed_with_its_version():
         "spikingjelly",
         "lava-nc",
         "lava-dl",
+        "sinabs",
     ]
     assert list(checks) == ["Python", *packages, "CUDA"]
     for name in packages:

@@ -4,7 +4,6 @@ import json
 import os
 import random
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -111,42 +110,33 @@ def test_resuming_after_the_teacher_keeps_its_metrics(trained, tmp_path):
     assert copy.summary()["seconds"] == trained.summary()["seconds"]
 
 
-def command(*arguments):
-    return [sys.executable, "-m", "snnkd.toolchain.cli", *arguments]
-
-
-def test_a_run_killed_at_any_moment_resumes_to_bit_identical_weights(tmp_path):
-    """Five kills at random moments, whatever is under way: start, teacher, student, the last files."""
+def test_a_run_killed_at_any_moment_resumes_to_bit_identical_weights(tmp_path, start):
+    """Five kills at random moments, whatever is under way: teacher, student, the last files."""
     sets = [part for override in SMALL for part in ("--set", override)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     whole, killed = tmp_path / "whole", tmp_path / "killed"
+
+    def train(folder, *arguments):
+        return start(["train", "--run", folder, *arguments], tmp_path, threads=1)
+
     begun = time.monotonic()
-    subprocess.run(command("train", "--run", str(whole), *sets), check=True, env=environment, timeout=300)
+    assert train(whole, *sets).wait(timeout=300) == 0
     duration = time.monotonic() - begun
 
     moments = random.Random(7)
     kills = 0
     while kills < 5:
-        resumable = (killed / "recipe.toml").exists()
-        arguments = ["train", "--run", str(killed), *(["--resume"] if resumable else sets)]
-        process = subprocess.Popen(command(*arguments), env=environment, stderr=subprocess.PIPE, text=True)
+        under_way = train(killed, *(["--resume"] if (killed / "recipe.toml").exists() else sets))
         try:
-            process.wait(timeout=moments.uniform(0.3, 0.8) * duration)
-            if process.returncode == 0:  # done before its time: begin again, so that all five kills count
-                for path in sorted(killed.rglob("*"), reverse=True):
-                    path.unlink() if path.is_file() else path.rmdir()
+            assert under_way.wait(timeout=moments.uniform(0.1, 0.7) * duration) == 0
+            # Done before its time: begin again, so that all five kills count.
+            for path in sorted(killed.rglob("*"), reverse=True):
+                path.unlink() if path.is_file() else path.rmdir()
         except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
+            under_way.kill()
             kills += 1
-        process.communicate()
-    subprocess.run(
-        command(
-            "train", "--run", str(killed), *(["--resume"] if (killed / "recipe.toml").exists() else sets)
-        ),
-        check=True,
-        env=environment,
-        timeout=300,
-    )
+    rest = ["train", "--run", str(killed), *(["--resume"] if (killed / "recipe.toml").exists() else sets)]
+    command = [sys.executable, "-m", "snnkd.toolchain.cli", *rest]  # begun from nothing: with other hashes
+    subprocess.run(command, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=300)
     for name in ("student.safetensors", "teacher.safetensors", "student.nir"):
         assert (killed / name).read_bytes() == (whole / name).read_bytes(), name
     strip = [{k: v for k, v in row.items() if k != "seconds"} for row in rows_of(Run(killed))]

@@ -26,6 +26,16 @@ def compare(
     ] = None,
     seeds: Annotated[int | None, typer.Option(help="Runs of each method; default: 5.")] = None,
     jobs: Annotated[int, typer.Option(help="Runs at a time.")] = 1,
+    trials: Annotated[
+        int | None,
+        typer.Option(help="Settings of each method's constants to choose from; default: 1, the recipe's."),
+    ] = None,
+    tune_learning_rate: Annotated[
+        bool, typer.Option(help="Have the learning rate among these, of every method.")
+    ] = True,
+    profile: Annotated[
+        str, typer.Option(help="Hardware profile to price each student on, or none.")
+    ] = "loihi2",
     time_limit: Annotated[
         float | None, typer.Option(min=1, metavar="SECONDS", help="How long a run may take; default: any.")
     ] = None,
@@ -47,6 +57,7 @@ def compare(
     """
     from ..comparing.study import compare as run_study
     from ..tables import comparison_table
+    from ..tables.comparing import failed_name
 
     answer = run_study(
         recipe,
@@ -57,11 +68,14 @@ def compare(
         jobs,
         time_limit,
         data_root,
+        trials,
+        tune_learning_rate,
+        profile,
     )
     show(answer, as_json, comparison_table)
     if failed := answer["failed"]:
-        first = failed[0]
+        first, runs = failed[0], len(answer["runs"]) + len(answer["trials"])
         raise Refusal(
-            f"{len(failed)} of {len(answer['runs'])} runs failed, the first of them {first['method']}, seed "
-            f"{first['seed']}: {first['reason']}; the same command tries them again"
+            f"{len(failed)} of {runs} runs failed, the first of them {failed_name(first)}: "
+            f"{first['reason']}; the same command tries them again"
         )

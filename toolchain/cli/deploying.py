@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from ... import Refusal
+from ... import InputError, Refusal
 from ..run import TIME_LIMIT, VALIDATION_SAMPLES
 from .answers import opened, show
 from .options import (
@@ -155,7 +155,29 @@ def validate(
 def conformance(
     network: Network = None,
     target: Target = "loihi2",
-    samples: Annotated[int, typer.Option(help="Test samples that each simulator runs.")] = VALIDATION_SAMPLES,
+    samples: Annotated[
+        int | None, typer.Option(help="Test samples that each simulator runs; default: 64, of a recipe 4.")
+    ] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--only", help="A target whose simulator is asked; repeatable; default: all.", metavar="TARGET"
+        ),
+    ] = None,
+    time_limit: Annotated[
+        float | None,
+        typer.Option(min=1, help="Seconds for a network in a simulator; default: 600."),
+    ] = None,
+    recipe: Annotated[
+        list[str] | None,
+        typer.Option("--recipe", help="Take a recipe's untrained student in place of a run; repeatable."),
+    ] = None,
+    recipes: Annotated[
+        bool, typer.Option("--recipes", help="Take those of all shipped recipes whose data is there.")
+    ] = False,
+    large: Annotated[
+        bool, typer.Option("--large", help="With --recipes: large students too, which take hours.")
+    ] = False,
     run: RunOption = None,
     inputs: Inputs = None,
     labels: Labels = None,
@@ -166,16 +188,37 @@ def conformance(
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """Run the float and the exported network in norse, snnTorch and SpikingJelly, and compare every spike.
+    """Run a network in the simulator of every target that has one, and compare every spike.
+
+    Simulators that read NIR take the float and the exported network, any other target what it quantises.
+    A recipe's student has random weights: no run is needed, and its spikes mean nothing.
 
     Example: snnkd conformance --samples 64
-    """
-    from ..conformance import unexplained
-    from ..tables import conformance_table
 
-    chosen = opened(network, run, inputs=inputs, labels=labels, timesteps=timesteps, dt=dt, seed=seed)
-    answer = chosen.conformance(samples=samples, target=target, data_root=data_root)
-    show(answer, as_json, conformance_table)
+    Example: snnkd conformance --recipes
+    """
+    from ..conformance import RECIPE_SAMPLES, TIME_LIMIT, conformance_of_recipes, unexplained
+    from ..tables import conformance_table, recipes_table
+
+    options = {
+        "target": target,
+        "data_root": data_root,
+        "only": only or (),
+        "time_limit": time_limit or TIME_LIMIT,
+    }
+    if recipe or recipes:
+        if network or run:
+            raise InputError("--recipe and --recipes take the place of a run; leave one of them out")
+        if recipe and recipes:
+            raise InputError("--recipes takes all shipped recipes; leave --recipe out")
+        answer = conformance_of_recipes(
+            recipe or (), samples=RECIPE_SAMPLES if samples is None else samples, large=large, **options
+        )
+        show(answer, as_json, recipes_table)
+    else:
+        chosen = opened(network, run, inputs=inputs, labels=labels, timesteps=timesteps, dt=dt, seed=seed)
+        answer = chosen.conformance(samples=VALIDATION_SAMPLES if samples is None else samples, **options)
+        show(answer, as_json, conformance_table)
     if differing := unexplained(answer):
         raise Refusal("; ".join(differing))
 

@@ -16,6 +16,7 @@ from ... import SnnkdError, __version__
 from .comparing import compare
 from .deploying import check, conformance, export, quantize, validate
 from .pricing import energy, profile_show
+from .streaming import stream
 from .telling import data_fetch, doctor, list_known, report
 from .training import train
 
@@ -32,7 +33,7 @@ app.add_typer(data_app, name="data")
 profile_app = typer.Typer(help="Hardware profiles.", rich_markup_mode=None)
 app.add_typer(profile_app, name="profile")
 
-for verb in (train, compare, export, quantize, validate, conformance, energy, report, check):
+for verb in (train, compare, export, quantize, validate, stream, conformance, energy, report, check):
     app.command()(verb)
 app.command("list")(list_known)
 app.command()(doctor)

@@ -41,6 +41,18 @@ def energy(
         float | None,
         typer.Option("--rate", min=1e-9, metavar="HZ", help="Requests a second, idle time between them."),
     ] = None,
+    always_on: Annotated[
+        bool, typer.Option("--always-on", help="Power while it listens to a sensor without pause too.")
+    ] = False,
+    window: Annotated[
+        float | None,
+        typer.Option(
+            "--window",
+            min=1e-9,
+            metavar="SECONDS",
+            help="With --always-on: how long a sample lasts; default: as long as the event data's.",
+        ),
+    ] = None,
     twins: Annotated[
         bool, typer.Option("--twins", help="Train the ANN twin that the student is compared with.")
     ] = False,
@@ -73,7 +85,8 @@ def energy(
     from ..tables import citation_text, energy_table
 
     estimating = {
-        "--profile": profiles, "--samples": samples, "--rate": rate, "--twins": twins, "--cite": cite
+        "--profile": profiles, "--samples": samples, "--rate": rate,
+        "--always-on": always_on, "--window": window, "--twins": twins, "--cite": cite,
     }  # fmt: skip
     if validate:
         _alone("--validate", {"a run": network or run, "--measure": measure, **estimating})
@@ -81,10 +94,13 @@ def energy(
         return
     if cases:
         raise InputError("--cases are judged with --validate; add it")
+    if window and not always_on:
+        raise InputError("--window is how long a sample lasts with --always-on; add it")
     if measure and cite:
         raise InputError("--cite prints a paragraph about the estimate alone; leave out --measure")
     chosen = opened(network, run, inputs=inputs, labels=labels, timesteps=timesteps, dt=dt, seed=seed)
     options = {"target": target, "samples": samples, "batch": batch, "rate": rate, "twins": twins}
+    options |= {"always_on": always_on, "window": window}
     answer = chosen.energy(profiles or (), **options, data_root=data_root)
     if measure:
         answer["measured"] = chosen.measure(batch=batch, data_root=data_root)

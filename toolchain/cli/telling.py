@@ -45,7 +45,8 @@ def list_known(
 
 def doctor(
     install: Annotated[
-        str | None, typer.Option("--install", help="Install what is missing: lava.", metavar="lava")
+        str | None,
+        typer.Option("--install", help="Install what is missing: lava, sinabs.", metavar="lava|sinabs"),
     ] = None,
     as_json: Json = False,
     verbose: Verbose = False,
@@ -56,13 +57,14 @@ def doctor(
     """
     from dataclasses import asdict
 
-    from ..doctor import diagnose, install_lava
+    from ..doctor import diagnose, install_lava, install_sinabs
     from ..tables import doctor_table
 
-    if install not in (None, "lava"):
-        raise InputError(f"can't install {install!r}; there is: lava")
-    if install:
-        install_lava()
+    installers = {"lava": install_lava, "sinabs": install_sinabs}
+    if install is not None:
+        if install not in installers:
+            raise InputError(f"can't install {install!r}; there are: {', '.join(installers)}")
+        installers[install]()
     show({"checks": [asdict(check) for check in diagnose()]}, as_json, doctor_table)
 
 

@@ -29,6 +29,9 @@ def train(
     dataset: Annotated[str | None, typer.Option(help="Data set.")] = None,
     timesteps: Annotated[int | None, typer.Option(help="Steps per sample.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Epochs of the student.")] = None,
+    devices: Annotated[
+        int | None, typer.Option(help="GPUs, or processes where there are none, that share each batch.")
+    ] = None,
     overrides: Annotated[
         list[str] | None,
         typer.Option("--set", help="A key of the recipe, as student.epochs=5."),
@@ -60,6 +63,7 @@ def train(
         "dataset": dataset,
         "timesteps": timesteps,
         "student.epochs": epochs,
+        "devices": devices,
     }
     settings = [f"{key}={value}" for key, value in chosen.items() if value is not None]
     settings += overrides or []

@@ -6,8 +6,11 @@ STUDY/<method>/seed-0/              a run like any other, and besides
     outcome.json                    what its process found, written last: without it a run isn't finished
     failure.json                    why it failed, until it is tried again
     maps.npz                        where student and teacher look, on a few test samples
+    priced.json                     what an inference costs on the study's hardware profile
     log.txt                         what its processes printed
-STUDY/study.json, study.csv, study.html
+STUDY/<method>/trial/               the run with the seed that settings are tried with; its teacher likewise
+STUDY/<method>/setting-2/…          the same with a setting other than the recipe's own
+STUDY/study.json, study.csv, study-trials.csv, study.html
 """
 
 from __future__ import annotations
@@ -20,11 +23,15 @@ from ... import InputError
 from ...export.files import read_json, write_bytes, write_json, write_text
 from ..recipe import Recipe, dump
 from ..run import Run
-from .plan import Contender, Plan
+from .plan import SEARCH_SEED, Contender, Plan
+from .trials import OWN, Setting
 
 Status = Literal["finished", "failed", "interrupted", "waiting"]
 
 TEACHERS = "teachers"
+
+DIVERGED = "diverged"
+"""In the outcome of a run that ended in a loss that is no number: why."""
 
 
 @dataclass(frozen=True)
@@ -35,17 +42,27 @@ class Cell:
     seed: int
     contender: Contender | None
     recipe: Recipe
+    setting: Setting = OWN
+
+    @property
+    def is_trial(self) -> bool:
+        """Whether it is there only to choose a setting by."""
+        return self.seed == SEARCH_SEED
 
     @property
     def name(self) -> str:
         """What messages call it."""
         who = self.contender.spec if self.contender else "teacher"
+        if self.is_trial:
+            return f"{who}, setting {self.setting.number}" if self.contender else f"{who} of all trials"
         return f"{who}, seed {self.seed}"
 
     @property
     def run(self) -> Run:
-        part = self.contender.folder if self.contender else TEACHERS
-        return Run(self.study / part / f"seed-{self.seed}")
+        folder = self.study / (self.contender.folder if self.contender else TEACHERS)
+        if self.setting.number:
+            folder /= f"setting-{self.setting.number}"
+        return Run(folder / ("trial" if self.is_trial else f"seed-{self.seed}"))
 
     @property
     def outcome_file(self) -> Path:
@@ -58,6 +75,10 @@ class Cell:
     @property
     def maps_file(self) -> Path:
         return self.run.folder / "maps.npz"
+
+    @property
+    def priced_file(self) -> Path:
+        return self.run.folder / "priced.json"
 
     @property
     def log_file(self) -> Path:
@@ -81,6 +102,29 @@ class Cell:
         if not isinstance(found, dict) or "threads" not in found:
             raise InputError(f"{self.outcome_file} is damaged; delete it and compare again")
         return found
+
+    def diverged(self) -> str:
+        """Why a finished trial has no student; nothing where it has one."""
+        return self.outcome().get(DIVERGED, "")
+
+    def priced(self, profile: str) -> dict[str, Any] | None:
+        """What an inference costs on that hardware profile, see `pricing`; None where nobody looked yet.
+
+        Raises:
+            InputError: the file is damaged.
+        """
+        if not profile or not self.priced_file.exists():
+            return None
+        found = read_json(self.priced_file)
+        if not isinstance(found, dict) or "profile" not in found:
+            raise InputError(f"{self.priced_file} is damaged; delete it and compare again")
+        return found if found["profile"] == profile else None
+
+    def is_done(self, profile: str) -> bool:
+        """Whether nothing is left to do: it is trained, and priced on that profile unless that is ""."""
+        if self.status != "finished":
+            return False
+        return not profile or self.is_trial or self.contender is None or self.priced(profile) is not None
 
     def reason(self) -> str:
         """Why it failed; nothing where it hasn't."""
@@ -118,11 +162,10 @@ class Cell:
         write_json(self.failure_file, {"reason": reason})
 
 
-def cells_of(plan: Plan, study: Path) -> list[Cell]:
-    """Every run of the study."""
-    return [
-        Cell(study, seed, contender, contender.recipe(plan.values, seed)) for contender, seed in plan.runs()
-    ]
+def cell_of(plan: Plan, study: Path, contender: Contender, seed: int, setting: Setting) -> Cell:
+    """A contender's run with one seed and setting."""
+    recipe = contender.recipe(plan.values, seed, setting.overrides)
+    return Cell(study, seed, contender, recipe, setting)
 
 
 def teacher_of(plan: Plan, study: Path, seed: int) -> Cell:

@@ -10,10 +10,7 @@ import hashlib
 import json
 import os
 import resource
-import signal
 import sys
-import threading
-import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,13 +20,9 @@ from typing import Any
 
 from ... import SnnkdError
 from ...export.files import write_json
+from ..children import end_with, fail
 from ..run import Run
 
-WATCH_SECONDS = 0.2
-REASON = "failed: "
-"""Stands before the line that says why."""
-
-FAILED = 1
 MAC_OS = "darwin"
 
 
@@ -43,9 +36,12 @@ class Request:
         outcome: where to write what was found.
         threads: CPU threads.
         teaches: whether to train only the run's teacher.
+        tries: whether a loss that is no number is an outcome like others.
         teacher: the weights to compare the student's maps with, or nothing.
         maps: where to write some of these.
         data_root: where data sets are kept, or nothing for the default.
+        gpus: those that the process sees, as CUDA_VISIBLE_DEVICES has them; nothing: all.
+        priced: where to write what an inference costs on the hardware profile `profile`, if it has that name.
     """
 
     parent: int
@@ -53,9 +49,13 @@ class Request:
     outcome: str
     threads: int
     teaches: bool = False
+    tries: bool = False
     teacher: str = ""
     maps: str = ""
     data_root: str = ""
+    gpus: str = ""
+    priced: str = ""
+    profile: str = ""
 
     def command(self) -> list[str]:
         """What starts the process."""
@@ -65,15 +65,20 @@ class Request:
 def main() -> int:
     """Do what the first argument asks for; a failure is a last line on stderr."""
     request = Request(**json.loads(sys.argv[1]))
-    _end_with(request.parent)
+    end_with(request.parent)
+    if request.gpus:
+        os.environ["CUDA_VISIBLE_DEVICES"] = request.gpus  # before torch is imported
     try:
         with _alone_in(Path(request.folder)):
-            write_json(Path(request.outcome), _found(request))
+            if not Path(request.outcome).exists():
+                write_json(Path(request.outcome), _found(request))
+            if request.profile:
+                _price(request)
     except SnnkdError as error:
-        return _fail(str(error))
+        return fail(str(error))
     except Exception as error:
         traceback.print_exc()
-        return _fail(f"{type(error).__name__}: {error}")
+        return fail(f"{type(error).__name__}: {error}")
     return 0
 
 
@@ -81,7 +86,9 @@ def _found(request: Request) -> dict[str, Any]:
     """Train what is asked for, and say what it took and gave."""
     import torch
 
+    from ..fitting import Diverged
     from ..training import resume, train_teacher
+    from .cells import DIVERGED
     from .looking import look
 
     torch.set_num_threads(request.threads)
@@ -89,10 +96,15 @@ def _found(request: Request) -> dict[str, Any]:
     data_root = Path(request.data_root) if request.data_root else None
     before = len(run.metrics())
     found: dict[str, Any] = {"threads": request.threads}
-    if request.teaches:
-        found["test_accuracy"] = train_teacher(run, data_root)
-    else:
-        resume(run, data_root)
+    try:
+        if request.teaches:
+            found["test_accuracy"] = train_teacher(run, data_root)
+        else:
+            resume(run, data_root)
+    except Diverged as error:
+        if not request.tries:
+            raise
+        return found | {DIVERGED: str(error)}
     trained_here = len(run.metrics()) > before
     found |= _memory(torch) if trained_here else {"peak_memory_bytes": None, "peak_gpu_bytes": None}
     if run.teacher_file.exists():
@@ -100,6 +112,18 @@ def _found(request: Request) -> dict[str, Any]:
     if request.teacher:
         found["map_agreement"] = look(run, Path(request.teacher), Path(request.maps), data_root)
     return found
+
+
+def _price(request: Request) -> None:
+    """Write what an inference of the run's student costs."""
+    import torch
+
+    from .pricing import price_student
+
+    torch.set_num_threads(request.threads)
+    data_root = Path(request.data_root) if request.data_root else None
+    priced = price_student(Run(Path(request.folder)), request.profile, data_root)
+    write_json(Path(request.priced), priced)
 
 
 def _memory(torch: Any) -> dict[str, int | None]:
@@ -121,30 +145,12 @@ def _peak_resident() -> int:
     return peak if sys.platform == MAC_OS else peak * 1024
 
 
-def _end_with(parent: int) -> None:
-    """End this process and its group once its parent isn't `parent` any more."""
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(WATCH_SECONDS)
-        if os.getpgrp() == os.getpid():
-            os.killpg(os.getpgrp(), signal.SIGKILL)
-        os._exit(FAILED)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
 @contextmanager
 def _alone_in(folder: Path) -> Iterator[None]:
     """Wait until no process of an earlier start works in `folder`: it ends a moment after its parent."""
     with (folder / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
-
-
-def _fail(reason: str) -> int:
-    print(f"{REASON}{' '.join(reason.split())}", file=sys.stderr, flush=True)
-    return FAILED
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from ..distillation.maps import map_agreement, student_map, teacher_map
 from ..networks import build_networks, freeze
 from ..run import Run
 from ..samples import load_with_progress
+from ..teaching import FRAMES, over_windows, teacher_input
 
 SHOWN = 4
 """Test samples whose maps are kept: the first of each of the first classes."""
@@ -41,16 +42,20 @@ def look(run: Run, teacher_file: Path, maps_file: Path, data_root: Path | None =
     freeze(student)
     freeze(teacher)
     shown = _first_of_each_class(data.test)
-    own, taught = _maps(student, teacher, shown)
+    windows = run.recipe.teacher.windows
+    own, taught = _maps(student, teacher, shown, windows)
     if own.shape != taught.shape:
         return None
-    _save(maps_file, {"images": shown.inputs, "labels": shown.labels, "student": own, "teacher": taught})
-    return float(map_agreement(*_maps(student, teacher, data.validation)).mean())
+    _save(
+        maps_file,
+        {"images": _pictures(shown.inputs), "labels": shown.labels, "student": own, "teacher": taught},
+    )
+    return float(map_agreement(*_maps(student, teacher, data.validation, windows)).mean())
 
 
 @torch.inference_mode()
-def _maps(student: Any, teacher: Any, split: Split) -> tuple[Tensor, Tensor]:
-    """The maps of both networks for the true classes, (N, H, W) each."""
+def _maps(student: Any, teacher: Any, split: Split, windows: int) -> tuple[Tensor, Tensor]:
+    """The maps of both networks for the true classes, (N, H, W) each; means over the teacher's windows."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     student.to(device)
     weight = teacher.to(device).classifier_weight
@@ -58,7 +63,9 @@ def _maps(student: Any, teacher: Any, split: Split) -> tuple[Tensor, Tensor]:
     for batch in batches(split, BATCH):
         images, labels = (tensor.to(device) for tensor in batch)
         own.append(student_map(student(images).features[student.tap]).cpu())
-        taught.append(teacher_map(teacher(images).features[teacher.tap], weight, labels).cpu())
+        features = teacher(teacher_input(images, windows)).features[teacher.tap]
+        seen = teacher_map(features, weight, labels.repeat(windows))
+        taught.append(over_windows(seen, windows).cpu())
     return torch.cat(own), torch.cat(taught)
 
 
@@ -67,6 +74,14 @@ def _first_of_each_class(split: Split) -> Split:
     labels = split.labels.unique()[:SHOWN]
     indices = torch.stack([(split.labels == label).nonzero()[0, 0] for label in labels])
     return Split(split.inputs[indices], split.labels[indices])
+
+
+def _pictures(inputs: Tensor) -> Tensor:
+    """Images as they are; of frames (N, T, C, H, W) the sums over time, (N, C, H, W), the largest 255."""
+    if inputs.dim() < FRAMES:
+        return inputs
+    sums = inputs.sum(1, dtype=torch.int64)
+    return (255 * sums / sums.max().clamp(min=1)).to(torch.uint8)
 
 
 def _save(path: Path, tensors: dict[str, Tensor]) -> None:

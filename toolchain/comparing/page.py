@@ -12,9 +12,23 @@ import tomli_w
 from ... import __version__
 from ...export.files import write_text
 from ..report.svg import to_svg
-from ..tables.comparing import difference_text, differences, mean_text, memory_text, number, spread_text
+from ..tables.comparing import (
+    difference_text,
+    differences,
+    energy_text,
+    failed_name,
+    mean_text,
+    memory_text,
+    number,
+    spread_text,
+)
 from .cells import Cell
-from .pictures import accuracy_against_spikes, difference_intervals, maps_side_by_side
+from .pictures import (
+    accuracy_against_energy,
+    accuracy_against_spikes,
+    difference_intervals,
+    maps_side_by_side,
+)
 from .plan import Plan
 
 TEMPLATE = "study.html.j2"
@@ -28,6 +42,7 @@ def write_page(study: Path, plan: Plan, cells: Sequence[Cell], answer: dict[str,
     """
     figures = {
         "scatter": (accuracy_against_spikes(answer), "Accuracy of each method against its spikes"),
+        "energy_figure": (accuracy_against_energy(answer), "Accuracy of each method against its energy"),
         "differences_figure": (difference_intervals(answer), "Paired differences between methods"),
         "maps": (maps_side_by_side(cells), "Activation maps of the teacher and of each method's student"),
     }
@@ -56,6 +71,8 @@ def _template() -> jinja2.Template:
         "spread": spread_text,
         "mean": mean_text,
         "memory": memory_text,
+        "energy": energy_text,
+        "failed_name": failed_name,
         "difference": difference_text,
         "number": number,
     }

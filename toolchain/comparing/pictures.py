@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter
 
 from ..report.figures import ACCENT, STUDENT, TEACHER
 from ..tables.comparing import differences
@@ -48,6 +49,32 @@ def accuracy_against_spikes(answer: Answer) -> Figure | None:
         )
     axes.set(xlabel="spikes per neuron-step (test split)", ylabel="test accuracy")
     axes.set_title("accuracy against spikes: runs, mean and standard deviation")
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+    return figure
+
+
+def accuracy_against_energy(answer: Answer) -> Figure | None:
+    """A faint point for each run, a strong one for each method with the energy's bounds; None without any."""
+    known = [m for m in answer["methods"] if m["energy"] and m["energy"]["nominal_j"]]
+    if not known:
+        return None
+    figure = Figure(figsize=(7, 3.4), layout="constrained")
+    axes = figure.subplots()
+    for place, method in enumerate(known):
+        colour = colormaps["tab10"](place % 10)
+        runs = [
+            row for row in answer["runs"] if row["method"] == method["method"] and row["energy_j_nominal"]
+        ]
+        energies = [row["energy_j_nominal"] for row in runs]
+        axes.plot(energies, [row["test_accuracy"] for row in runs], "o", color=colour, alpha=0.3, ms=4)
+        energy, accuracy = method["energy"], method["test_accuracy"]["mean"]
+        axes.plot([energy["low_j"], energy["high_j"]], [accuracy] * 2, color=colour, lw=1, alpha=0.4)
+        axes.plot(energy["nominal_j"]["mean"], accuracy, "o", color=colour, label=method["method"])
+    axes.xaxis.set_major_formatter(EngFormatter("J"))
+    profile = known[0]["energy"]["profile"]
+    at_least = "at least, " if any(m["energy"]["lower_bound"] for m in known) else ""
+    axes.set(xlabel=f"energy of an inference on {profile} ({at_least}estimated)", ylabel="test accuracy")
+    axes.set_title("accuracy against energy: runs and means; lines: the estimate's bounds, common to all")
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
     return figure
 

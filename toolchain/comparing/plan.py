@@ -1,4 +1,4 @@
-"""What a study compares: a recipe, contenders (methods, with changes of their own) and seeds."""
+"""What a study compares: a recipe, contenders (methods, with changes of their own), seeds and trials."""
 
 from __future__ import annotations
 
@@ -20,10 +20,13 @@ REFERENCES = ("ce", "kd")
 DEFAULT_METHODS = ("ce", "kd", "samd+nld")
 DEFAULT_SEEDS = 5
 
-EQUAL = ("name", "dataset", "data", "teacher", "student.epochs", "student.batch_size")
+EQUAL = ("name", "dataset", "data", "devices", "teacher", "student.epochs", "student.batch_size")
 """Keys of the recipe that are the same for all contenders: data and budget."""
 
 FOLDER_NAME_MAX = 48
+
+SEARCH_SEED = 2**31 - 1
+"""What settings are tried with: the last seed that a recipe can have, and none of a table's."""
 
 Values = dict[str, Any]
 
@@ -56,12 +59,18 @@ class Contender:
         digest = hashlib.sha256(self.spec.encode()).hexdigest()[:8]
         return f"{plain[:FOLDER_NAME_MAX]}-{digest}"
 
-    def recipe(self, values: Values, seed: int) -> Recipe:
+    def sets(self, key: str) -> bool:
+        """Whether it sets that key of the recipe itself, or a section that the key is in."""
+        own = [setting.partition("=")[0].strip() for setting in self.settings]
+        return any(key == name or key.startswith(f"{name}.") for name in own)
+
+    def recipe(self, values: Values, seed: int, tried: Sequence[str] = ()) -> Recipe:
         """The recipe of its run with that seed.
 
         Args:
             values: what stands in the study's recipe. Not the recipe itself: there the defaults are filled
                 in, and those of a method follow from its other hyper-parameters.
+            tried: what a setting that is tried changes besides.
 
         Raises:
             InputError: unknown method or key, a value out of range, or a key that must be the same for all.
@@ -70,7 +79,8 @@ class Contender:
             if setting.partition("=")[0].strip() in ("method", "seed"):
                 raise InputError(f"contender {self.spec!r} can't set {setting}; name the method first")
         own = [f"method={self.method}", f"seed={seed}"]
-        recipe, base = changed(values, [*self.settings, *own], self.spec), changed(values, own, self.spec)
+        recipe = changed(values, [*self.settings, *tried, *own], self.spec)
+        base = changed(values, own, self.spec)
         for key in EQUAL:
             of = attrgetter(key)
             if of(recipe) != of(base):
@@ -90,23 +100,39 @@ class Plan:
         contenders: each once.
         seeds: each once.
         threads: CPU threads of a run; results depend on it in the last bits.
+        trials: settings of each contender's hyper-parameters that are tried, the recipe's own among them.
+        tunes_rate: whether the student's learning rate is one of them.
     """
 
     values: Values
     contenders: tuple[Contender, ...]
     seeds: tuple[int, ...]
     threads: int
+    trials: int = 1
+    tunes_rate: bool = True
 
     @classmethod
-    def of(cls, values: Values, origin: str, methods: Sequence[str], seeds: int, threads: int) -> Plan:
+    def of(
+        cls,
+        values: Values,
+        origin: str,
+        methods: Sequence[str],
+        seeds: int,
+        threads: int,
+        trials: int = 1,
+        tunes_rate: bool = True,
+    ) -> Plan:
         """The plan with `seeds` seeds, the recipe's own and those after it.
 
         Args:
             values: what stands in the recipe called `origin`.
 
         Raises:
-            InputError: no seed or method, one named twice, or one that this recipe can't be trained with.
+            InputError: no seed, trial or method, one named twice, or one that this recipe can't be trained
+                with.
         """
+        if trials < 1:
+            raise InputError(f"--trials must be at least 1 (the recipe's own constants), found {trials}")
         if seeds < 1:
             raise InputError(f"a comparison needs at least 1 seed, found {seeds}; 5 or more tell something")
         specs = [spec.strip() for spec in methods]
@@ -114,10 +140,14 @@ class Plan:
             if specs.count(spec) > 1:
                 raise InputError(f"method {spec!r} is named twice; name each once")
         first = changed(values, ["method=ce"], origin).seed
+        if first + seeds > SEARCH_SEED:
+            raise InputError(
+                f"seeds must stay below {SEARCH_SEED}, found {first + seeds - 1}; choose smaller"
+            )
         contenders = tuple(Contender(spec) for spec in specs)
         for contender in contenders:
             contender.recipe(values, first)
-        return cls(values, contenders, tuple(range(first, first + seeds)), threads)
+        return cls(values, contenders, tuple(range(first, first + seeds)), threads, trials, tunes_rate)
 
     @classmethod
     def restored(cls, saved: Any, origin: str) -> Plan:
@@ -129,7 +159,12 @@ class Plan:
         try:
             contenders = tuple(Contender(str(spec)) for spec in saved["methods"])
             plan = cls(
-                dict(saved["recipe"]), contenders, tuple(map(int, saved["seeds"])), int(saved["threads"])
+                dict(saved["recipe"]),
+                contenders,
+                tuple(map(int, saved["seeds"])),
+                int(saved["threads"]),
+                int(saved.get("trials", 1)),
+                bool(saved.get("tunes_rate", True)),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"{origin} is damaged ({error!r}); start a new study") from error
@@ -143,6 +178,8 @@ class Plan:
             "methods": [contender.spec for contender in self.contenders],
             "seeds": list(self.seeds),
             "threads": self.threads,
+            "trials": self.trials,
+            "tunes_rate": self.tunes_rate,
         }
 
     def teacher_recipe(self, seed: int) -> Recipe:
@@ -150,8 +187,12 @@ class Plan:
         return changed(self.values, ["method=ce", f"seed={seed}"], "the study's recipe")
 
     def extends(self, other: Plan) -> bool:
-        """Whether it has the same recipe as `other`, so that their runs can stand in one table."""
-        return self.teacher_recipe(0) == other.teacher_recipe(0)
+        """Whether it has the same recipe as `other`, so that their runs can stand in one table.
+
+        And, where both try settings, whether these are of the same hyper-parameters.
+        """
+        alike = self.tunes_rate == other.tunes_rate or 1 in (self.trials, other.trials)
+        return alike and self.teacher_recipe(0) == other.teacher_recipe(0)
 
     @cached_property
     def taught(self) -> frozenset[str]:

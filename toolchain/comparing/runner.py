@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import math
 import os
-import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -17,9 +16,10 @@ from pathlib import Path
 from ... import InputError, SnnkdError
 from ...export.child import run_child
 from ...export.files import require_writable
+from ..children import Lines, ending
 from ..progress import progress
 from .cells import Cell, teacher_of
-from .child import REASON, Request
+from .child import Request
 from .plan import Plan
 
 OnEnd = Callable[[], object]
@@ -34,11 +34,15 @@ class Ways:
         time_limit: seconds after which a run is ended and counts as failed; None: never. The next start goes
             on with it.
         data_root: where data sets are kept; None: the default.
+        profile: the hardware profile that students are priced on; "": none.
+        gpus: those there are, as CUDA_VISIBLE_DEVICES names them; runs take turns.
     """
 
     jobs: int = 1
     time_limit: float | None = None
     data_root: Path | None = None
+    profile: str = ""
+    gpus: tuple[str, ...] = ()
 
 
 @contextmanager
@@ -59,23 +63,35 @@ def alone_with(study: Path) -> Iterator[None]:
         yield
 
 
-def train_all(plan: Plan, study: Path, cells: Sequence[Cell], ways: Ways, on_end: OnEnd) -> None:
+def visible_gpus() -> tuple[str, ...]:
+    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
+    import torch
+
+    count = torch.cuda.device_count()
+    named = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")]
+    return tuple(named[:count] if any(named) else map(str, range(count)))
+
+
+def train_all(
+    plan: Plan, study: Path, cells: Sequence[Cell], ways: Ways, on_end: OnEnd, what: str = "comparison"
+) -> None:
     """Train the teachers that are missing, then the cells that aren't finished; failures stay in the cells.
 
     Args:
         on_end: called after each run.
+        what: these runs together are called.
 
     Raises:
         InputError: a cell's folder holds another recipe's run.
     """
     for cell in cells:
         cell.require_own_recipe()
-    waiting = [cell for cell in cells if cell.status != "finished"]
+    waiting = [cell for cell in cells if not cell.is_done(ways.profile)]
     seeds = sorted({cell.seed for cell in waiting}) if plan.taught else []
     teachers = {seed: teacher_of(plan, study, seed) for seed in seeds}
     untaught = [teacher for teacher in teachers.values() if teacher.status != "finished"]
     total = len(untaught) + len(cells)
-    with progress(f"comparison, {total} runs", total) as report:
+    with progress(f"{what}, {total} runs", total) as report:
         done = len(cells) - len(waiting)
         report(done)
         for part in (untaught, waiting):
@@ -89,28 +105,36 @@ def train_all(plan: Plan, study: Path, cells: Sequence[Cell], ways: Ways, on_end
 def _train(cells: Sequence[Cell], plan: Plan, teachers: dict[int, Cell], ways: Ways) -> Generator[Cell]:
     """Each cell once its process has ended. Ctrl-C, or closing the iterator, ends all processes first."""
     stop = threading.Event()
-    waiting, running = deque(cells), dict[Future[None], Cell]()
+    waiting, running = deque(cells), dict[Future[None], tuple[Cell, str]]()
     with ThreadPoolExecutor(ways.jobs) as pool:
         try:
             while waiting or running:
                 while waiting and len(running) < ways.jobs:
                     cell = waiting.popleft()
                     teacher = teachers.get(cell.seed) if cell.contender else None
-                    future = pool.submit(_attempt, cell, teacher, plan, ways, stop)
-                    running[future] = cell
+                    gpu = least_used(ways.gpus, [lent for _, lent in running.values()])
+                    future = pool.submit(_attempt, cell, teacher, plan, ways, gpu, stop)
+                    running[future] = cell, gpu
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
                     future.result()
-                    yield running.pop(future)
+                    yield running.pop(future)[0]
         finally:
             stop.set()
 
 
-def _attempt(cell: Cell, teacher: Cell | None, plan: Plan, ways: Ways, stop: threading.Event) -> None:
+def least_used(gpus: Sequence[str], lent: Sequence[str]) -> str:
+    """The GPU that the fewest runs have, the first of several; "" where there is none."""
+    return min(gpus, key=lent.count) if gpus else ""
+
+
+def _attempt(
+    cell: Cell, teacher: Cell | None, plan: Plan, ways: Ways, gpu: str, stop: threading.Event
+) -> None:
     """Train one cell in a process; why it failed is left in its folder."""
     try:
         weights = _weights(cell, teacher, plan)
         cell.begin(weights if _is_taught(cell, plan) else None)
-        reason = _run(cell, weights, plan, ways, stop)
+        reason = _run(cell, weights, plan, ways, gpu, stop)
     except SnnkdError as error:
         reason = str(error)
     if reason and not stop.is_set():
@@ -136,45 +160,29 @@ def _weights(cell: Cell, teacher: Cell | None, plan: Plan) -> Path | None:
     return None
 
 
-def _run(cell: Cell, teacher: Path | None, plan: Plan, ways: Ways, stop: threading.Event) -> str:
+def _run(cell: Cell, teacher: Path | None, plan: Plan, ways: Ways, gpu: str, stop: threading.Event) -> str:
     """Train one cell, and say why it failed, if it did."""
+    is_student = cell.contender is not None and not cell.is_trial
     request = Request(
         parent=os.getpid(),
         folder=str(cell.run.folder),
         outcome=str(cell.outcome_file),
         threads=plan.threads,
         teaches=cell.contender is None,
-        teacher=str(teacher or ""),
+        tries=cell.contender is not None and cell.is_trial,
+        teacher=str(teacher or "") if is_student else "",
         maps=str(cell.maps_file),
         data_root=str(ways.data_root or ""),
+        gpus=gpu,
+        priced=str(cell.priced_file),
+        profile=ways.profile if is_student else "",
     )
     limit = math.inf if ways.time_limit is None else ways.time_limit
     with cell.log_file.open("a", encoding="utf-8") as log:
-        lines = _Lines(log.write)
+        lines = Lines(log.write)
         status = run_child(request.command(), Path.cwd(), limit, lines, stop.is_set)
     if status == 0:
         return ""
     if status is None:
         return f"it took longer than {limit:g} s; the next start goes on with it"
-    return lines.reason or _ending(status, cell)
-
-
-class _Lines:
-    """Takes what a process prints: keeps the reason that it gives, and passes all on to a log."""
-
-    def __init__(self, write: Callable[[str], object]):
-        self.reason = ""
-        self._write = write
-
-    def __call__(self, line: str) -> None:
-        if line:
-            self._write(f"{line}\n")
-        if line.startswith(REASON):
-            self.reason = line.removeprefix(REASON)
-
-
-def _ending(status: int, cell: Cell) -> str:
-    """How a process ended that gave no reason."""
-    if status < 0:
-        return f"its process was ended by signal {-status} ({signal.strsignal(-status)})"
-    return f"its process ended with status {status}; {cell.log_file} holds what it printed"
+    return lines.reason or f"{ending(status)}; {cell.log_file} holds what it printed"

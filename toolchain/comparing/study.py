@@ -5,32 +5,28 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ... import InputError
 from ...export.files import read_json, write_json
+from ...hardware_profiles import load_profile
 from ..recipe import DEFAULT_RECIPE, recipe_values, with_overrides
 from ..run import RUNS
-from .cells import Cell, cells_of, teacher_of
+from .cells import Cell
 from .page import write_page
-from .plan import DEFAULT_METHODS, DEFAULT_SEEDS, REFERENCES, Plan
-from .rows import row_of, write_rows
-from .runner import Ways, alone_with, train_all
-from .statistics import Difference, holm, paired_difference, spread
+from .plan import DEFAULT_METHODS, DEFAULT_SEEDS, Plan
+from .rows import TRIAL_KEYS, write_rows
+from .runner import Ways, alone_with, train_all, visible_gpus
+from .search import Search
+from .summary import summary
 
-Row = dict[str, Any]
+DEFAULT_PROFILE = "loihi2"
+"""The hardware profile that students are priced on."""
 
-ACCURACIES = ("test_accuracy", "validation_accuracy")
-COSTS = ("spike_rate", "map_agreement", "student_seconds", "peak_memory_bytes", "peak_gpu_bytes")
-
-ABOUT_INTERVALS = (
-    "Spread and intervals are over training seeds: weights, batch order, augmentation and teacher. The "
-    "splits are the same in all runs, so what another test split would change isn't in them."
-)
-ABOUT_ONE_SEED = "One seed has no spread: no interval, no test. Five or more tell something."
-ABOUT_TIMES = "Seconds are of the student's epochs, by the clock: runs beside each other slow down."
+NO_PROFILE = "none"
+"""In its place: they aren't."""
 
 
 def compare(
@@ -42,6 +38,9 @@ def compare(
     jobs: int = 1,
     time_limit: float | None = None,
     data_root: Path | None = None,
+    trials: int | None = None,
+    tune_learning_rate: bool = True,
+    profile: str = DEFAULT_PROFILE,
 ) -> dict[str, Any]:
     """Train each method with each seed of a recipe, and compare them.
 
@@ -57,6 +56,10 @@ def compare(
         jobs: runs at a time.
         time_limit: seconds that a run may take; None: any.
         data_root: where data sets are kept; None: the default.
+        trials: settings of each method's hyper-parameters that are tried first, with one seed that isn't in
+            the table (see `trials`); the best by validation accuracy is compared. None: 1, the recipe's own.
+        tune_learning_rate: whether the student's learning rate is among these, of every method.
+        profile: name of a hardware profile, or a TOML file, that students are priced on; "none": they aren't.
 
     Returns:
         What `study.json` holds: see `summary`.
@@ -67,7 +70,10 @@ def compare(
     """
     if jobs < 1:
         raise InputError(f"--jobs must be at least 1, found {jobs}")
-    asked = recipe is not None or bool(methods) or seeds is not None or bool(overrides)
+    priced_on = "" if profile == NO_PROFILE else profile
+    if priced_on:
+        load_profile(priced_on)
+    asked = recipe is not None or bool(methods) or bool(overrides) or (seeds, trials) != (None, None)
     begun = _begun(folder) if folder else None
     if begun and not asked:
         plan = begun
@@ -75,9 +81,17 @@ def compare(
         values, origin = recipe_values(recipe or DEFAULT_RECIPE)
         values = with_overrides(values, overrides)
         count = DEFAULT_SEEDS if seeds is None else seeds
-        plan = Plan.of(values, origin, methods or DEFAULT_METHODS, count, _threads(jobs))
+        plan = Plan.of(
+            values,
+            origin,
+            methods or DEFAULT_METHODS,
+            count,
+            _threads(jobs),
+            1 if trials is None else trials,
+            tune_learning_rate,
+        )
     study = folder or _folder_of(plan)
-    return _carry_on(plan, study, Ways(jobs, time_limit, data_root))
+    return _carry_on(plan, study, Ways(jobs, time_limit, data_root, priced_on, visible_gpus()))
 
 
 def _carry_on(plan: Plan, study: Path, ways: Ways) -> dict[str, Any]:
@@ -89,126 +103,29 @@ def _carry_on(plan: Plan, study: Path, ways: Ways) -> dict[str, Any]:
         )
     print(f"study: {study}", file=sys.stderr)
     with alone_with(study):
-        plan = Plan(plan.values, plan.contenders, plan.seeds, begun.threads if begun else plan.threads)
+        plan = replace(plan, threads=begun.threads if begun else plan.threads)
         write_json(plan_file(study), plan.as_dict())
-        cells = cells_of(plan, study)
-        _fetch(plan, cells, ways)
+        search = Search(plan, study)
+        trials, cells = search.cells(), search.runs()
+        _fetch([*trials, *cells], ways)
 
         def write() -> dict[str, Any]:
-            answer = summary(plan, study, cells)
+            answer = summary(search, cells, ways.profile)
             write_json(study / "study.json", answer)
             write_rows(study / "study.csv", answer["runs"])
+            write_rows(study / "study-trials.csv", answer["trials"], TRIAL_KEYS)
             return answer
 
-        train_all(plan, study, cells, ways, write)
+        if trials:
+            train_all(plan, study, trials, ways, write, "trials")
+            cells = search.runs()
+        train_all(plan, study, search.ready(cells), ways, write)
         answer = write()
         write_page(study, plan, cells, answer)
     return answer
 
 
-def summary(plan: Plan, study: Path, cells: Sequence[Cell]) -> dict[str, Any]:
-    """What the runs of a study come to so far.
-
-    Returns:
-        `methods`: for each, over its finished runs, {mean, std, n} of the accuracies (the test split's once
-        each, the validation split's of the selected epoch), of spikes per neuron-step on the test split, of
-        the maps' agreement with the teacher's on the validation split, of the student's training seconds and
-        of peak memory in bytes; and `against` each reference the paired differences of the accuracies.
-        `runs`: a row each. `teachers`, `failed`, `budget`, `notes`.
-
-    Raises:
-        InputError: a run's file is damaged.
-    """
-    runs = [row_of(cell) for cell in cells]
-    names = [contender.spec for contender in plan.contenders]
-    done = [row for row in runs if row["status"] == "finished"]
-    finished = {name: [row for row in done if row["method"] == name] for name in names}
-    against = _against(finished)
-    return {
-        "study": str(study),
-        "recipe": cells[0].recipe.name,
-        "dataset": cells[0].recipe.dataset,
-        "seeds": list(plan.seeds),
-        "budget": _budget(plan),
-        "methods": [
-            {
-                "method": name,
-                "runs": len(plan.seeds),
-                "finished": len(finished[name]),
-                **{key: _spread(finished[name], key) for key in (*ACCURACIES, *COSTS)},
-                "against": against[name],
-            }
-            for name in names
-        ],
-        "teachers": _teachers(plan, study),
-        "runs": runs,
-        "failed": [
-            {key: row[key] for key in ("method", "seed", "reason")}
-            for row in runs
-            if row["status"] == "failed"
-        ],
-        "notes": [ABOUT_INTERVALS, ABOUT_TIMES] + ([ABOUT_ONE_SEED] if len(plan.seeds) == 1 else []),
-    }
-
-
-def _spread(rows: Sequence[Row], key: str) -> dict[str, Any] | None:
-    found = spread([row[key] for row in rows if row[key] is not None])
-    return asdict(found) if found else None
-
-
-def _against(finished: dict[str, list[Row]]) -> dict[str, dict[str, Any]]:
-    """The paired differences of each method from each reference that takes part, over common seeds."""
-    against: dict[str, dict[str, Any]] = {name: {} for name in finished}
-    for place, reference in enumerate(REFERENCES):
-        compared = [name for name in finished if name not in REFERENCES[: place + 1]]
-        others = compared if reference in finished else []
-        for accuracy in ACCURACIES:
-            found = [_difference(finished[name], finished[reference], accuracy) for name in others]
-            adjusted = holm([difference.p if difference else None for difference in found])
-            for name, difference, p in zip(others, found, adjusted, strict=True):
-                entry = against[name].setdefault(reference, {})
-                entry[accuracy] = {**asdict(difference), "p_holm": p} if difference else None
-    return against
-
-
-def _difference(ours: Sequence[Row], theirs: Sequence[Row], key: str) -> Difference | None:
-    of = {row["seed"]: row[key] for row in theirs}
-    pairs = [(row[key], of[row["seed"]]) for row in ours if row["seed"] in of]
-    return paired_difference([own for own, _ in pairs], [other for _, other in pairs])
-
-
-def _teachers(plan: Plan, study: Path) -> list[Row]:
-    """A row for each seed's teacher, where any method has one."""
-    cells = [teacher_of(plan, study, seed) for seed in plan.seeds] if plan.taught else []
-    return [
-        {"seed": cell.seed, "status": cell.status, "reason": cell.reason(), **_teacher_facts(cell)}
-        for cell in cells
-    ]
-
-
-def _teacher_facts(cell: Cell) -> Row:
-    if cell.status != "finished":
-        return {"test_accuracy": None, "sha256": None, "seconds": None}
-    found = cell.outcome()
-    seconds = sum(row["seconds"] for row in cell.run.metrics())
-    return {"test_accuracy": found["test_accuracy"], "sha256": found["teacher_sha256"], "seconds": seconds}
-
-
-def _budget(plan: Plan) -> Row:
-    """What every run of the study has alike."""
-    recipe = plan.teacher_recipe(plan.seeds[0])
-    return {
-        "student_epochs": recipe.student.epochs,
-        "teacher_epochs": recipe.teacher.epochs if plan.taught else 0,
-        "batch_size": recipe.student.batch_size,
-        "train_samples": recipe.data.train_samples or "all",
-        "split_seed": recipe.data.split_seed,
-        "trials": 1,
-        "threads": plan.threads,
-    }
-
-
-def _fetch(plan: Plan, cells: Sequence[Cell], ways: Ways) -> None:
+def _fetch(cells: Sequence[Cell], ways: Ways) -> None:
     """Fetch the data set once, before the runs would all do it."""
     if any(cell.status != "finished" for cell in cells):
         from ..data.datasets import fetch_dataset

@@ -1,5 +1,6 @@
 """Augmentation in plain torch: one call changes a whole batch, each image in its own way.
 
+All steps of a sample that has several change alike.
 Integer pixel values stay integers within the range they had: that is what a student's input is.
 All draws come from a generator on the CPU, so that a seed means the same on every device.
 """
@@ -15,6 +16,9 @@ from torch.nn import functional
 from .augmentation import Augmentation
 from .autoaugment import auto_augment
 
+TEMPORAL = 5
+"""Dimensions of a batch whose samples have several steps."""
+
 LOG_ERASED_ASPECT = (math.log(0.3), -math.log(0.3))
 """Logarithm of an erased rectangle's height / width (Zhong et al., arXiv 1708.04896)."""
 
@@ -23,13 +27,17 @@ def augment(images: Tensor, augmentation: Augmentation, generator: torch.Generat
     """Change each image at random as `augmentation` says.
 
     Args:
-        images: (B, C, H, W), uint8 or floating, with integer values of at least 0.
+        images: (B, C, H, W) or (B, T, C, H, W), uint8 or floating, with integer values of at least 0.
         generator: on the CPU; its state alone decides what happens.
 
     Returns:
         Images of the same shape, dtype and device; integers between 0 and the batch's largest value, or 255
         where AutoAugment is asked for.
     """
+    shape = images.shape
+    if len(shape) == TEMPORAL:  # every change but AutoAugment treats all channels alike
+        assert augmentation.auto_augment == "none", "AutoAugment is for static images"
+        images = images.flatten(1, 2)
     if augmentation.rotate_degrees or augmentation.translate:
         degrees = augmentation.rotate_degrees * _symmetric(images, generator, 1).squeeze(1)
         shifts = augmentation.translate * _symmetric(images, generator, 2)
@@ -43,7 +51,7 @@ def augment(images: Tensor, augmentation: Augmentation, generator: torch.Generat
         images = auto_augment(images, generator)
     if augmentation.erase_probability:
         images = _erase(images, augmentation.erase_probability, augmentation.erase_area, generator)
-    return images
+    return images.reshape(shape)
 
 
 def shift_and_rotate(images: Tensor, degrees: Tensor, shifts: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from .augment import augment
+from .augment import TEMPORAL, augment
 from .augmentation import Augmentation
 from .datasets import Split
 
@@ -23,7 +23,7 @@ def batches(
         augmentation: changes to the images; needs a seed.
 
     Yields:
-        Images float32 (B, C, H, W) with integer values, and labels int64 (B,).
+        Images float32 (B, C, H, W), or frames (T, B, C, H, W), with integer values, and labels int64 (B,).
 
     Raises:
         ValueError: augmentation without a seed.
@@ -36,7 +36,15 @@ def batches(
     else:
         raise ValueError("augmentation needs a seed: without one it could not be repeated")
     for chosen in order.split(batch_size):
-        images = split.inputs[chosen].to(torch.float32)
+        images = _inputs(split, chosen, generator if seed is not None else None).to(torch.float32)
         if augmentation is not None:
             images = augment(images, augmentation, generator)
-        yield images, split.labels[chosen]
+        yield images.transpose(0, 1) if images.dim() == TEMPORAL else images, split.labels[chosen]
+
+
+def _inputs(split: Split, chosen: Tensor, generator: torch.Generator | None) -> Tensor:
+    """The samples `chosen`, those that can be changed at random changed if there is a generator."""
+    if split.redrawn is None or generator is None:
+        return split.inputs[chosen]
+    seed = int(torch.randint(2**62, (), generator=generator))
+    return torch.from_numpy(split.redrawn.frames(chosen.numpy(), seed))

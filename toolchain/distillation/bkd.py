@@ -20,6 +20,8 @@ Generator and alignment are dropped after training.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -28,7 +30,7 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .method import STRICT, Batch, Method, tap_shapes
+from .method import STRICT, TEMPERATURES, WEIGHTS, Batch, Method, Range, tap_shapes
 
 TEACHER_LOSS_OFFSET = 1e-7
 """Added to CE(z_t) by the released code, so that a sure teacher doesn't divide by zero."""
@@ -66,9 +68,9 @@ class Generator(nn.Module):
             nn.Conv2d(teacher_channels, teacher_channels, 3, padding=1),
         )
 
-    def forward(self, rates: Tensor) -> Tensor:
+    def forward(self, rates: Tensor, draw: Callable[..., Tensor] = torch.rand) -> Tensor:
         aligned = self.align(rates)
-        kept = torch.rand(*aligned.shape[:2], 1, 1, device=aligned.device) >= self.drop
+        kept = draw(*aligned.shape[:2], 1, 1, device=aligned.device) >= self.drop
         return self.restore(aligned * kept)
 
 
@@ -95,10 +97,17 @@ class BKD(Method):
         channels, taught = tap_shapes(student)[student.tap][0], tap_shapes(teacher)[teacher.tap][0]
         return Generator(channels, taught, self.drop)
 
+    def ranges(self) -> Mapping[str, Range]:
+        return {
+            "feature_weight": Range(2e-4, 2e-2),
+            "logits_weight": WEIGHTS,
+            "temperature": TEMPERATURES,
+        }
+
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         assert batch.helpers is not None
         teacher = batch.require_teacher()
-        restored = batch.helpers(batch.student_rates())
+        restored = batch.helpers(batch.student_rates(), partial(batch.drawn, torch.rand))
         features = bkd_feature_loss(restored, teacher.features[batch.teacher_tap])
         logits = bkd_logits_loss(batch.student_logits, teacher.logits, batch.labels, self.temperature)
         return {"bkd": self.feature_weight * features, "bkd-logits": self.logits_weight * logits}

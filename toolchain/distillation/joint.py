@@ -22,6 +22,7 @@ after training: the student keeps its W.
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -36,7 +37,7 @@ from ...models.contract import TaskShape
 from ...models.neurons import SpikingNeuron
 from ...models.twin import AnnTwin
 from ...models.unrolled import SpikingStudent
-from .method import STRICT, Batch, Method, require_middle_taps, tap_shapes
+from .method import STRICT, TEMPERATURES, Batch, Method, Range, require_middle_taps, tap_shapes
 
 
 class Outcome(NamedTuple):
@@ -226,8 +227,12 @@ class Joint(Method):
     def for_finetuning(self) -> None:
         return None  # a network of integers is no ANN
 
+    def ranges(self) -> Mapping[str, Range]:
+        return {"alpha": Range(0.02, 0.5), "temperature": TEMPERATURES}
+
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         assert isinstance(batch.helpers, JointNetworks)
         assert batch.images is not None
         ann, snn = batch.helpers.run_ann(batch.images), batch.helpers.run_snn(batch)
-        return joint_loss(ann, snn, batch.labels, self.alpha, self.temperature, self.beta)
+        beta = self.beta / batch.part  # its term is a sum over the batch, the others are means
+        return joint_loss(ann, snn, batch.labels, self.alpha, self.temperature, beta)

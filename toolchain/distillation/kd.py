@@ -6,12 +6,14 @@ Source: Hinton et al. 2015 (arXiv 1503.02531); for spiking students KDSNN (arXiv
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 from torch.nn import functional as F
 
-from .method import STRICT, Batch, Method
+from .method import STRICT, TEMPERATURES, Batch, Method, Range
 
 
 def kd_loss(student_logits: Tensor, teacher_logits: Tensor, temperature: float = 2.0) -> Tensor:
@@ -37,6 +39,9 @@ class KD(Method):
     temperature: float = Field(default=2.0, gt=0)
 
     needs_teacher = True
+
+    def ranges(self) -> Mapping[str, Range]:
+        return {"weight": Range(0.05, 5.0), "temperature": TEMPERATURES}
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         loss = kd_loss(batch.student_logits, batch.require_teacher().logits, self.temperature)

@@ -12,6 +12,7 @@ network.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import Field
@@ -19,7 +20,7 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .method import STRICT, Batch, Method, tap_shapes
+from .method import STRICT, WEIGHTS, Batch, Method, Range, tap_shapes
 
 
 def kd_feature_loss(mapped: Tensor, teacher_features: Tensor) -> Tensor:
@@ -42,6 +43,9 @@ class KDFeature(Method):
 
     def prepare(self, student: Any, teacher: Any) -> nn.Module:
         return nn.Conv2d(tap_shapes(student)[student.tap][0], tap_shapes(teacher)[teacher.tap][0], 1)
+
+    def ranges(self) -> Mapping[str, Range]:
+        return {"weight": WEIGHTS}
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         assert batch.helpers is not None

@@ -12,13 +12,15 @@ distance isn't squared, and its weight are inferred. A silent stage has a zero m
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 from torch.nn import functional as F
 
-from .method import STRICT, Batch, Method
+from .method import STRICT, WEIGHTS, Batch, Method, Range
 
 
 def attention(features: Tensor) -> Tensor:
@@ -52,6 +54,9 @@ class LaSNN(Method):
 
     needs_teacher = True
     needs_stages = True
+
+    def ranges(self) -> Mapping[str, Range]:
+        return {"weight": WEIGHTS}
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         teacher = batch.require_teacher()

@@ -7,9 +7,9 @@ includes its own, sums the terms and logs each.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from pydantic import ConfigDict
@@ -18,9 +18,22 @@ from torch import Tensor, nn
 from ... import InputError
 from ...models.contract import StudentOutput, TeacherOutput
 from ...models.gradients.backend import Reset
+from ..parallel.share import Share
 
 STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 """How a method's hyper-parameters are validated: unknown names, NaN and infinity are refused."""
+
+
+class Range(NamedTuple):
+    """Between what a search tries a hyper-parameter, logarithmically; both ends are above zero."""
+
+    low: float
+    high: float
+
+
+WEIGHTS = Range(0.1, 10.0)
+TEMPERATURES = Range(1.0, 8.0)
+"""What most methods have their weights and temperatures tried between."""
 
 
 def fill_in(method: Method, **own: float) -> None:
@@ -39,11 +52,12 @@ class Batch:
         student, teacher: what the two networks emitted; no teacher where no method needs one.
         student_tap, teacher_tap: names of the features that distillation looks at.
         classifier_weight: the teacher's (K, C).
-        images: what the networks were shown.
+        images: what the networks were shown, (B, C, H, W); of frames the mean over time.
         student_taps, teacher_taps: names of the features of every stage, the first stage's first.
         longer: what the student emitted in all the steps that the method asked for (`Method.training_steps`),
             of which `student` holds the first T.
         helpers: what the method's `prepare` gave.
+        share: which samples of the whole batch these are; None: all.
     """
 
     labels: Tensor
@@ -57,6 +71,7 @@ class Batch:
     teacher_taps: tuple[str, ...] = ()
     longer: StudentOutput | None = None
     helpers: nn.Module | None = None
+    share: Share | None = None
 
     @property
     def student_logits(self) -> Tensor:
@@ -73,6 +88,24 @@ class Batch:
         assert self.classifier_weight is not None, "this method needs the teacher's classifier weight"
         return self.classifier_weight
 
+    @property
+    def part(self) -> float:
+        """How much of the whole batch these samples are: 1 but where it is looked at in shares."""
+        return 1.0 if self.share is None else self.share.count / self.share.total
+
+    def drawn(self, draw: Callable[..., Tensor], rows: int, *shape: int, **options: Any) -> Tensor:
+        """Random numbers for the batch's samples, (rows, *shape): the same in whatever shares it comes.
+
+        Args:
+            draw: `torch.randn` or `torch.rand`, given the whole batch's size and `options`.
+            rows: samples, or samples × windows, the first window's of all samples first.
+        """
+        if self.share is None:
+            return draw(rows, *shape, **options)
+        windows = rows // self.share.count
+        whole = draw(windows * self.share.total, *shape, **options).unflatten(0, (windows, -1))
+        return whole[:, self.share.start : self.share.stop].flatten(0, 1)
+
     def student_rates(self, tap: str | None = None) -> Tensor:
         """Mean over time of what the student emits at a tap, (B, C, H, W)."""
         return self.student.features[tap or self.student_tap].mean(0)
@@ -85,6 +118,8 @@ class Method(ABC):
         needs_teacher: whether a teacher must be trained first.
         needs_tap: whether it looks at the tap, whose size must then be the same in student and teacher.
         needs_stages: whether it looks at every stage's tap; number and sizes must then be the same.
+        needs_whole_batch: whether it compares samples with each other, so that the losses of a batch's shares
+            don't add up to its own.
         includes_ce: whether its losses already hold the cross-entropy.
         resets: the neurons that it can train, by what a spike does to their potential.
     """
@@ -92,6 +127,7 @@ class Method(ABC):
     needs_teacher: ClassVar[bool] = True
     needs_tap: ClassVar[bool] = False
     needs_stages: ClassVar[bool] = False
+    needs_whole_batch: ClassVar[bool] = False
     includes_ce: ClassVar[bool] = False
     resets: ClassVar[tuple[Reset, ...]] = ("hard", "soft")
 
@@ -112,13 +148,21 @@ class Method(ABC):
         """How many steps the student runs in training, at least its own `timesteps`."""
         return timesteps
 
+    def ranges(self) -> Mapping[str, Range]:
+        """What a search (`snnkd compare --trials`) tries of its hyper-parameters; by default, none."""
+        return {}
+
     def for_finetuning(self) -> Method | None:
         """The part of the method that quantisation-aware fine-tuning can use, or None."""
         return self
 
     @abstractmethod
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Each term of the loss by name, a weighted scalar."""
+        """Each term of the loss by name, a weighted scalar: means over the batch's samples.
+
+        Where a batch comes in shares, the means are weighted by how many samples each has. What sums over
+        samples divides by `Batch.part`, and random numbers are asked of `Batch.drawn`; nothing else changes.
+        """
 
     def on_epoch_end(self, validation: Mapping[str, float], helpers: nn.Module | None) -> None:  # noqa: B027
         """Told the validation metrics after each epoch.
@@ -145,6 +189,10 @@ class Joined(Method):
     @property
     def needs_stages(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
         return any(part.needs_stages for part in self.parts)
+
+    @property
+    def needs_whole_batch(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return any(part.needs_whole_batch for part in self.parts)
 
     @property
     def includes_ce(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]

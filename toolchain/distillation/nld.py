@@ -13,6 +13,7 @@ classes of a sample, n standard normal, KL averaged over the batch, Ï„ = 2 and Î
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 import torch
@@ -21,7 +22,7 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 from torch.nn import functional as F
 
-from .method import STRICT, Batch, Method, fill_in
+from .method import STRICT, TEMPERATURES, Batch, Method, Range, fill_in
 
 Variant = Literal["paper", "released", "normalized"]
 
@@ -89,10 +90,15 @@ class NLD(Method):
     def __post_init__(self) -> None:
         fill_in(self, weight=WEIGHT[self.variant])
 
+    def ranges(self) -> Mapping[str, Range]:
+        return {"weight": Range(0.05, 5.0), "temperature": TEMPERATURES}
+
     def losses(self, batch: Batch) -> dict[str, Tensor]:
+        logits = batch.student_logits
         loss = nld_loss(
-            batch.student_logits,
+            logits,
             batch.require_teacher().logits,
+            batch.drawn(torch.randn, *logits.shape, dtype=logits.dtype, device=logits.device),
             variant=self.variant,
             temperature=self.temperature,
             noise_weight=self.noise,

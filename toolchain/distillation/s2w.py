@@ -7,6 +7,7 @@ averaged over the batch, τ = 2, no gradient through the target; source, and wha
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import Field
@@ -14,7 +15,7 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from .confidence import between_steps_loss, require_several_steps, strong_and_weak
-from .method import STRICT, Batch, Method
+from .method import STRICT, TEMPERATURES, WEIGHTS, Batch, Method, Range
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -33,6 +34,9 @@ class StrongToWeak(Method):
 
     def prepare(self, student: Any, teacher: Any) -> None:
         require_several_steps(student, "s2w")
+
+    def ranges(self) -> Mapping[str, Range]:
+        return {"weight": WEIGHTS, "temperature": TEMPERATURES}
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         strong, weak = strong_and_weak(batch.student.logits)

@@ -16,6 +16,7 @@ map/𝒯, and KL averaged over the batch:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 import torch
@@ -25,12 +26,18 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .maps import student_map, teacher_map
-from .method import STRICT, Batch, Method, fill_in
+from .method import STRICT, Batch, Method, Range, fill_in
 
 Variant = Literal["paper", "released", "normalized"]
 
 WEIGHT: dict[str, float] = {"paper": 1.0, "released": 1.0, "normalized": 5.0}
 TEMPERATURE: dict[str, float] = {"paper": 2.0, "released": 2.0, "normalized": 1.0}
+WEIGHT_RANGE = {
+    "paper": Range(0.01, 1.0),
+    "released": Range(1.0, 100.0),
+    "normalized": Range(0.5, 20.0),
+}
+"""What weights a search tries: from where the loss hardly counts to where it drowns cross-entropy."""
 RELEASED_RANGE_OFFSET = 1e-3
 RELEASED_PROBABILITY_OFFSET = 1e-10
 
@@ -116,8 +123,15 @@ class SAMD(Method):
     needs_teacher = True
     needs_tap = True
 
+    @property
+    def needs_whole_batch(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.variant == "released"
+
     def __post_init__(self) -> None:
         fill_in(self, weight=WEIGHT[self.variant], temperature=TEMPERATURE[self.variant])
+
+    def ranges(self) -> Mapping[str, Range]:
+        return {"weight": WEIGHT_RANGE[self.variant], "temperature": Range(0.25, 4.0)}
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         teacher = batch.require_teacher()

@@ -12,13 +12,15 @@ instead of the mean. Under the gradient `rate` each step has the gradient of the
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 from torch.nn import functional as F
 
 from .kd import kd_loss
-from .method import STRICT, Batch, Method
+from .method import STRICT, TEMPERATURES, Batch, Method, Range
 
 
 def right_steps(logits: Tensor, labels: Tensor) -> Tensor:
@@ -50,6 +52,13 @@ class Temporal(Method):
 
     needs_teacher = True
     includes_ce = True
+
+    def ranges(self) -> Mapping[str, Range]:
+        return {
+            "teacher_weight": Range(0.05, 2.0),
+            "ensemble_weight": Range(0.05, 2.0),
+            "temperature": TEMPERATURES,
+        }
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         logits = batch.student.logits

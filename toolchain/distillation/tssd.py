@@ -15,6 +15,7 @@ averaged over the batch, no gradient through the targets. Inferred: the divergen
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import Field
@@ -22,7 +23,7 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
 from .kd import kd_loss
-from .method import STRICT, Batch, Method, require_middle_taps, tap_shapes
+from .method import STRICT, TEMPERATURES, WEIGHTS, Batch, Method, Range, require_middle_taps, tap_shapes
 
 
 class Head(nn.Module):
@@ -63,6 +64,9 @@ class TSSD(Method):
 
     def for_finetuning(self) -> None:
         return None  # a network of integers runs for T steps
+
+    def ranges(self) -> Mapping[str, Range]:
+        return {"temporal_weight": WEIGHTS, "spatial_weight": WEIGHTS, "temperature": TEMPERATURES}
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         assert batch.helpers is not None

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ...export.graph import Graph
 from .activity import NetworkActivity
+from .always_on import always_on
 from .citation import USES, citation
 from .estimate import Estimate, Priced
 from .operations import Workload
@@ -28,6 +30,7 @@ def energy_report(
     target: str = "",
     networks: Sequence[Workload] = (),
     rate: float | None = None,
+    listening: tuple[Graph, float] | None = None,
     neurobench: dict[str, Any] | None = None,
     judged: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> dict[str, Any]:
@@ -40,6 +43,7 @@ def energy_report(
         target: the profile of the target's chip.
         networks: all that are compared, the student among them.
         rate: requests per second, for `rate`.
+        listening: the network and the seconds that a sample lasts, for `always_on`.
         neurobench: NeuroBench's metrics.
         judged: of each family of models, how the estimator fared against measurements.
     """
@@ -54,6 +58,7 @@ def energy_report(
         "unfit": [unfit.as_row() for unfit in priced.unfit],
         "ratios": comparisons(priced.estimates, target),
         "rate": at_rate(priced.estimates, rate) if rate is not None else None,
+        "always_on": always_on(priced.estimates, activity, *listening) if listening is not None else None,
     }
     headline = to_quote(priced.estimates, target)
     answer["quote"] = [_key(estimate) for estimate in headline]

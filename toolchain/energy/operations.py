@@ -41,7 +41,7 @@ class Workload:
     Attributes:
         name: what it is called in the results: "student", "ann-twin", "teacher", "int8-twin".
         layers: the work of one pass.
-        passes: dense passes per inference: T for a spiking network, 1 for an ANN.
+        passes: dense passes per inference: T for a spiking network; 1 for an ANN, or one for each window.
         precision: of weights and activations.
         accuracy: on the test split, a fraction; None where it isn't known.
     """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +14,17 @@ from ... import InputError
 from ...export.files import require_writable, write_json
 from ...export.graph import Graph
 from ...export.placement import Placement, place
-from ...export.target import Inputs, get_target
+from ...export.target import Inputs, Target, arithmetic_of, get_target
 from ...hardware_profiles import Profile, load_profile
 from ...hardware_profiles.quantities import FAMILY
+from ..arithmetic import simulate_on
 from ..progress import progress
 from ..run import Run
 from ..samples import choose, size, take
 from ..simulation.checks import Shown
-from ..simulation.simulator import Activity, simulate
+from ..simulation.simulator import Activity
 from .activity import ActivityCounter, NetworkActivity
+from .always_on import require_window, window_of
 from .answer import energy_report
 from .estimate import DEFAULT_BATCH, price
 from .judging.judge import kinds_by_family
@@ -45,6 +48,8 @@ def energy_of_run(
     samples: int | None = None,
     batch: int = DEFAULT_BATCH,
     rate: float | None = None,
+    always_on: bool = False,
+    window: float | None = None,
     twins: bool = False,
     data_root: Path | None = None,
 ) -> dict[str, Any]:
@@ -55,6 +60,8 @@ def energy_of_run(
         samples: how many test samples, spread evenly over the split; None takes all.
         batch: inferences that a processor does together, beside one.
         rate: requests per second, of which power and energy are then given too.
+        always_on: whether power is given too of listening without pause.
+        window: seconds that a sample then lasts; None: as long as the event data's do.
         twins: whether to train the ANN twin that the student is compared with, if it isn't yet.
         data_root: where data sets are kept; None: the default.
 
@@ -65,15 +72,19 @@ def energy_of_run(
         InputError: the run isn't exported, a profile is unknown or faulty, the samples can't be read,
             or the twin can't be trained.
     """
-    own = get_target(target).profile
+    room = get_target(target)
+    own = room.profile
     priced_on = _profiles(profiles or (own, *COMPARED))
     if rate is not None:
         require_rate(rate)
+    if always_on:
+        window = window_of(run) if window is None else window
+        require_window(window)
     graph = run.integer_graph(target)
     require_writable(run.energy_file)
     placements = {p.name: place(graph, p.limits) for p in priced_on if p.limits and FAMILY[p.kind] == "chip"}
     inputs, labels = _samples(run, samples, data_root)
-    activity, accuracy = _count(graph, placements, inputs, labels)
+    activity, accuracy = _count(room, graph, placements, inputs, labels)
     student = Workload("student", dense_operations(graph), activity.timesteps, accuracy=accuracy)
     if twins and run.from_nir:
         raise InputError(f"{run.folder} began with a NIR file, so there is no recipe to train an ANN twin by")
@@ -86,7 +97,8 @@ def energy_of_run(
         target=own,
         networks=[student, *compared],
         rate=rate,
-        neurobench=_neurobench(graph, activity, inputs),
+        listening=(graph, window) if always_on and window is not None else None,
+        neurobench=_neurobench(room, graph, activity, inputs),
         judged=kinds_by_family(),
     )
     answer["target"] = target
@@ -123,23 +135,42 @@ def _samples(run: Run, count: int | None, data_root: Path | None) -> tuple[Input
 
 
 def _count(
-    graph: Graph, placements: Mapping[str, Placement], inputs: Inputs, labels: np.ndarray | None
+    room: Target,
+    graph: Graph,
+    placements: Mapping[str, Placement],
+    inputs: Inputs,
+    labels: np.ndarray | None,
 ) -> tuple[NetworkActivity, float | None]:
-    """What the network did with the samples, and the share it got right; None without labels."""
+    """What the network did with the samples, and the share it got right; None without labels.
+
+    Several spikes of a neuron in a step are one event: they go out together, as a number (so rockpool's model
+    of Xylo's cycles has it: "multiple events per bin cost the same as a single event").
+    """
     fitting = {name: placement for name, placement in placements.items() if not placement.problems}
     counter, predicted = ActivityCounter(graph, graph.steps, fitting), []
+
+    def count(shown: Shown, activity: Activity) -> None:
+        several = {p.name for p in graph.spiking if p.neuron and p.neuron.max_spikes > 1}
+        once = {name: s.clamp(max=1) if name in several else s for name, s in activity.spikes.items()}
+        counter(shown, replace(activity, spikes=once))
 
     def predict(_: Shown, activity: Activity) -> None:
         predicted.append(activity.predictions.cpu().numpy())
 
     with progress("counting activity", size(inputs)) as report:
-        simulate(graph, inputs, graph.steps, [counter, predict], progress=lambda done, _: report(done))
+        observers = [count, predict]
+        simulate_on(room, graph, inputs, graph.steps, observers, lambda done, _: report(done))
     accuracy = None if labels is None else float(np.mean(np.concatenate(predicted) == labels))
     return counter.result(), accuracy
 
 
-def _neurobench(graph: Graph, activity: NetworkActivity, inputs: Inputs) -> dict[str, Any]:
-    """NeuroBench's metrics; membrane updates, which take simulations of their own, on a few samples."""
+def _neurobench(room: Target, graph: Graph, activity: NetworkActivity, inputs: Inputs) -> dict[str, Any]:
+    """NeuroBench's metrics; membrane updates, which take simulations of their own, on a few samples.
+
+    In an arithmetic of the target's own they aren't counted.
+    """
+    if arithmetic_of(room) is not None:
+        return neurobench_metrics(graph, activity) | {"membrane_updates_samples": 0}
     few = take(inputs, choose(inputs, MEMBRANE_SAMPLES))
     metrics = neurobench_metrics(graph, activity, few)
     return metrics | {"membrane_updates_samples": size(few)}

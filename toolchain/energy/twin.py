@@ -23,18 +23,20 @@ from ...export.onnx.ann import LOGITS, ann_model
 from ...export.onnx.packages import require
 from ...export.onnx.quantized import batches_of, quantized_model
 from ...export.onnx.session import Session, write_model
+from ...models.contract import TaskShape
 from ...models.twin import AnnTwin
 from .. import checkpoint
 from ..data.batches import batches
-from ..data.datasets import DATASETS, DataSet, Split
+from ..data.datasets import DataSet, Split
 from ..distillation.registry import build_method
 from ..fitting import Row, derived_seed, fit
 from ..networks import build_networks, freeze
 from ..progress import progress
 from ..recipe import NetworkSection, Recipe
 from ..run import Run
-from ..samples import load_with_progress
-from ..training import TeacherTask, accuracy_on, precision_of
+from ..samples import load_with_progress, task_of
+from ..teaching import over_time, teacher_task
+from ..training import TeacherTask, ann_accuracy_on, precision_of
 
 ROLE = "twin"
 
@@ -83,8 +85,7 @@ def load_twin(run: Run) -> AnnTwin:
     Raises:
         InputError: its weights are missing, damaged or of another network.
     """
-    student, _ = build_networks(run.recipe, DATASETS.load(run.recipe.dataset).task)
-    twin = AnnTwin(student)
+    twin = _built(run.recipe, task_of(run.recipe))
     checkpoint.load_weights(run.twin_weights_file, twin)
     freeze(twin)
     return twin
@@ -92,8 +93,12 @@ def load_twin(run: Run) -> AnnTwin:
 
 def _new_twin(recipe: Recipe, data: DataSet) -> AnnTwin:
     torch.manual_seed(derived_seed(recipe.seed, f"{ROLE} weights"))
-    student, _ = build_networks(recipe, data.task)
-    return AnnTwin(student)
+    return _built(recipe, data.task)
+
+
+def _built(recipe: Recipe, task: TaskShape) -> AnnTwin:
+    student, _ = build_networks(recipe, task)
+    return AnnTwin(student, teacher_task(recipe, task))
 
 
 def _trained(run: Run, twin: AnnTwin, data: DataSet, fabric: Fabric) -> dict[str, Any]:
@@ -103,7 +108,7 @@ def _trained(run: Run, twin: AnnTwin, data: DataSet, fabric: Fabric) -> dict[str
         role, section = _section(run.recipe)
         rows = _fit(run, _TwinTask(twin, data.validation, fabric), section, data)
         facts = {
-            "test_accuracy": accuracy_on(twin, data.test, fabric),
+            "test_accuracy": ann_accuracy_on(twin, data.test, fabric),
             "validation_accuracy": max(row["validation_accuracy"] for row in rows),
             "epochs": section.epochs,
             "seconds": sum(row["seconds"] for row in rows),
@@ -145,7 +150,7 @@ def _fit(run: Run, task: _TwinTask, section: NetworkSection, data: DataSet) -> l
 def _written(run: Run, twin: AnnTwin, data: DataSet) -> dict[str, Any]:
     """Write the twin as ONNX, in float32 and int8, and score both files in onnxruntime."""
     model = ann_model(ann_to_graph(twin))
-    samples = data.validation.inputs[: run.recipe.quantization.calibration_samples].numpy()
+    samples = over_time(data.validation.inputs[: run.recipe.quantization.calibration_samples].numpy())
     int8 = quantized_model(model, batches_of(model, samples))
     write_model(run.twin_onnx("float32"), model)
     write_model(run.twin_onnx("int8"), int8)
@@ -163,5 +168,5 @@ def _predicted(what: str, path: Path, split: Split, unsaturated: bool = False) -
     """The class of every sample, as onnxruntime has it."""
     session = Session(path, torch.get_num_threads(), unsaturated)
     with progress(what, len(split.labels)) as report:
-        answers = session.over(split.inputs.numpy(), lambda done, _total: report(done))
+        answers = session.over(over_time(split.inputs.numpy()), lambda done, _total: report(done))
     return answers[LOGITS].argmax(axis=1)

@@ -15,9 +15,10 @@ UNTRAINED = "the ANN twin isn't trained, so its accuracy is unknown: `snnkd ener
 def workloads_of_run(run: Run, data_root: Path | None = None, train_twin: bool = False) -> list[Workload]:
     """The dense networks that `run` has, each with its accuracy on the test split.
 
-    "teacher", where the method has one: float32, one pass of its own layers. "ann-twin" and "int8-twin": one
-    pass of the student's layers with ReLU for its neurons; their accuracies are known once they are trained,
-    which takes about as long as training the teacher and happens only if asked for.
+    "teacher", where the method has one: float32, a pass of its own layers for each window that it looks at.
+    "ann-twin" and "int8-twin": one pass of the student's layers with ReLU for its neurons; their accuracies
+    are known once they are trained, which takes about as long as training the teacher and happens only if
+    asked for.
 
     Args:
         data_root: where data sets are kept; None: the default.
@@ -64,14 +65,15 @@ def _teacher(run: Run) -> list[Workload]:
     except Refusal as refusal:
         print(f"the teacher is left out: {refusal}", file=sys.stderr)
         return []
-    return [Workload("teacher", layers, accuracy=known_accuracies(run)["teacher"])]
+    accuracy, windows = known_accuracies(run)["teacher"], run.recipe.teacher.windows
+    return [Workload("teacher", layers, windows, accuracy=accuracy)]
 
 
 def _teacher_layers(run: Run) -> tuple[LayerOperations, ...]:
     """Counted in the recipe's teacher; its weights don't matter."""
     from ...export.ann import ann_to_graph
-    from ..data.datasets import DATASETS
     from ..networks import build_networks
+    from ..samples import task_of
 
-    _, teacher = build_networks(run.recipe, DATASETS.load(run.recipe.dataset).task)
+    _, teacher = build_networks(run.recipe, task_of(run.recipe))
     return dense_operations(ann_to_graph(teacher))

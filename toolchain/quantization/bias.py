@@ -67,6 +67,7 @@ def _correct(
     float_sums, sums = wanted.sums(left), found.sums(right)
     shifts = np.round(scales * _means(float_sums, exact) - _means(sums, rounded))
     fits = np.max(list(rules.loads_of(_shifted(rounded, shifts)).values()), axis=0) <= 1
+    fits &= rules.constraints.bias_is_free or bool(exact.bias.any())
     shifted = _shifted(rounded, np.where(fits, shifts, 0))
     reference = wanted.emits(float_sums, whole=False)
     before = found.emits(sums, whole=True)

@@ -70,6 +70,7 @@ class _Trial:
 
     def __init__(self, rules: Rules, timesteps: int):
         self.population, self.timesteps, self.bits = rules.population, timesteps, rules.form.bits
+        self.one_scale = rules.one_scale
         clip = largest_weight(self.population)
         self.ratios = np.array(clip_ratios(self.bits))
         candidates = [_difference(rules, rules.largest_scales(clip * ratio)) for ratio in self.ratios]
@@ -99,10 +100,10 @@ class _Trial:
     def result(self) -> Clipping:
         """The candidate of least error in every channel that fired, or in a read-out."""
         ratios = self.ratios
-        if self.population.is_readout:
+        fired = None if self.population.is_readout else self.spikes > 0
+        if self.one_scale or fired is None:
             best = ratios[self.errors.sum(axis=1).argmin()]
-            return Clipping(np.full(self.population.shape[0], best), None)
-        fired = self.spikes > 0
+            return Clipping(np.full(self.population.shape[0], best), fired)
         judged = fired | (self.bits == 1)
         return Clipping(np.where(judged, ratios[self.errors.argmin(axis=0)], 1.0), fired)
 

@@ -49,7 +49,7 @@ def choose_rules(
     refusals = []
     for any_signs in (True, False) if bits == 1 else (False,):
         found: list[tuple[Rules, float]] = []
-        for step in steps(bits):
+        for step in constraints.weight_steps or steps(bits):
             rules = Rules(population, payload, timesteps, Format(bits, step), constraints, any_signs)
             try:
                 ratios, error = _best(rules, clip_ratios)
@@ -74,7 +74,7 @@ def _best(rules: Rules, candidates: tuple[float, ...]) -> tuple[np.ndarray, floa
     """`best_ratios`, and the errors that they leave, summed over the channels."""
     clip = largest_weight(rules.population)
     errors = np.array([rounding_errors(rules, rules.largest_scales(clip * ratio)) for ratio in candidates])
-    if rules.population.is_readout:
+    if rules.one_scale:
         best = int(errors.sum(axis=1).argmin())
         return np.full(errors.shape[1], candidates[best]), float(errors[best].sum())
     return np.array(candidates)[errors.argmin(axis=0)], float(errors.min(axis=0).sum())

@@ -10,7 +10,7 @@ import numpy as np
 from ... import InputError, Refusal
 from ...export.bounds import current_reach, drive, fan_in, membrane_reach, payloads
 from ...export.graph import Graph, Population
-from ...export.target import Constraints, Inputs
+from ...export.target import Constraints, Inputs, peculiarity_problems
 from .bias import correct_biases
 from .calibration import Clipping, calibrate, clip_ratios
 from .decays import with_held_decays
@@ -165,6 +165,8 @@ def _check(graph: Graph, constraints: Constraints, bits: int) -> None:
     if bits not in constraints.weight_bits:
         allowed = ", ".join(map(str, constraints.weight_bits))
         raise Refusal(f"{bits}-bit weights don't fit the target, which has {allowed}")
+    if found := peculiarity_problems(graph):
+        raise Refusal(f"its integers are of another neuron: {'; '.join(map(str, found))}")
     for port in graph.inputs:
         if port.payload_max > constraints.payload_max:
             raise Refusal(

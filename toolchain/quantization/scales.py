@@ -130,7 +130,8 @@ class Rules:
     def largest_scales(self, clip: np.ndarray) -> np.ndarray:
         """The largest scale of each channel that keeps all rules, int64 (C,).
 
-        All classes of a read-out share the smallest. A channel of neurons with nothing to scale gets 1; of
+        All classes of a read-out share the smallest, and all channels where the target has one threshold for
+        them. A channel of neurons with nothing to scale gets 1; of
         weights without a zero, the largest scale, under which they matter least.
 
         Args:
@@ -144,9 +145,15 @@ class Rules:
             scales = scales - misfits
         if scales.min() == 0:
             raise self._refusal(int(scales.argmin()), clip)
-        if self.population.is_readout:
-            return np.full_like(scales, scales.min())
+        if self.one_scale:
+            used = scales if self.population.is_readout else scales[~self.zero]
+            return np.full_like(scales, used.min(initial=scales.max()))
         return scales if self.form.bits == 1 else np.where(self.zero, 1, scales)
+
+    @property
+    def one_scale(self) -> bool:
+        """Whether all channels share a scale."""
+        return self.population.is_readout or self.constraints.one_threshold
 
     def weights_decide(self, clip: np.ndarray) -> bool:
         """Whether no range keeps a channel's scale below what its weights, clipped to `clip` (C,), allow."""

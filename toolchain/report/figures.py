@@ -114,7 +114,7 @@ def spike_raster(run: Run, target: str) -> Figure:
     graph = run.integer_graph(target)
     timesteps = graph.steps
     sample = take(run.samples().inputs, slice(1))
-    spikes = record(graph, sample, timesteps).spikes
+    spikes = record_on(get_target(target), graph, sample, timesteps).spikes
     figure = Figure(figsize=(10, 2.6), layout="constrained")
     panels = figure.subplots(1, len(graph.spiking), squeeze=False)[0]
     for axes, population in zip(panels, graph.spiking, strict=True):

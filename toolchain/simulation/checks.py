@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ... import InputError
+from ... import InputError, Refusal
 from ...export.bounds import drive, payloads
 from ...export.graph import Graph, InputPort, Population
+from ...export.target import peculiarity_problems
 from .fixed_point import INTEGER_MAX
 
 SUM_MAX = 2**31 - 1
@@ -24,13 +25,16 @@ BYTE_MAX = 255
 
 
 def check_graph(graph: Graph, timesteps: int) -> None:
-    """Raise InputError unless `graph` can be run for `timesteps` steps."""
+    """Raise InputError unless `graph` can be run for `timesteps` steps, Refusal if its integers are another
+    chip's."""
     if timesteps < 1:
         raise InputError(f"the number of time steps is {timesteps}; it must be at least 1")
     if not graph.inputs or not graph.populations:
         found = f"{len(graph.inputs)} inputs and {len(graph.populations)} populations"
         raise InputError(f"the network has {found}; it takes at least one of each")
     if graph.is_integer:
+        if found := peculiarity_problems(graph):
+            raise Refusal(f"the simulator's integers are of another neuron: {'; '.join(map(str, found))}")
         for population in graph.populations:
             _check_integers(population, payloads(graph))
 

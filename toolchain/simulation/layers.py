@@ -11,6 +11,7 @@ from torch import Tensor
 from ...export.bounds import current_reach, drive, membrane_reach, path_drive
 from ...export.graph import Neuron, Population, Synapse, compact
 from .fixed_point import FRACTION_BITS, INTEGER_MAX, STATE_MODULUS, kept_4096ths
+from .peculiar import PeculiarRegisters
 from .registers import UNITY, Decay, IntegerRegisters, Registers, State
 from .synapses import FLOAT32_EXACT, Emitted, Path
 
@@ -52,7 +53,7 @@ class Layer:
         timesteps: int,
         device: torch.device,
         paths: list[Path],
-        neurons: Registers | IntegerRegisters | None,
+        neurons: Registers | IntegerRegisters | PeculiarRegisters | None,
         unit: float = 1.0,
         sums_unit: float = 1.0,
     ):
@@ -148,8 +149,20 @@ class FloatLayer(Layer):
         paths, bias = compiler.paths_and_bias(population, 1.0)
         neuron, neurons = population.neuron, None
         if neuron is not None:
-            decays = Decay(neuron.decay), Decay(neuron.current_decay) if neuron.current_decay else None
-            neurons = Registers(*decays, compiler.threshold(population, neuron.threshold), bias)
+            threshold = compiler.threshold(population, neuron.threshold)
+            if neuron.peculiarity:
+                neurons = PeculiarRegisters(
+                    neuron.decay,
+                    neuron.current_decay,
+                    threshold,
+                    bias,
+                    neuron.reset == "subtract",
+                    neuron.max_spikes,
+                    neuron.decays_input,
+                )
+            else:
+                decays = Decay(neuron.decay), Decay(neuron.current_decay) if neuron.current_decay else None
+                neurons = Registers(*decays, threshold, bias)
         super().__init__(population, timesteps, device, paths, neurons)
 
 

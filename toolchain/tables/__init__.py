@@ -2,6 +2,7 @@
 
 from .comparing import comparison_table as comparison_table
 from .conformance import conformance_table as conformance_table
+from .conformance import recipes_table as recipes_table
 from .energy import citation_text as citation_text
 from .energy import energy_table as energy_table
 from .known import catalogue_table as catalogue_table
@@ -13,3 +14,4 @@ from .profiles import profile_table as profile_table
 from .stages import quantize_table as quantize_table
 from .stages import train_table as train_table
 from .stages import validation_table as validation_table
+from .streaming import stream_table as stream_table

@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.table import Table
 
+from ..units import interval
 from .layout import Answer, new_table
 
 MEBIBYTE = 1 << 20
@@ -16,6 +17,8 @@ MEBIBYTE = 1 << 20
 def comparison_table(answer: Answer) -> RenderableType:
     """A line for each method, a line for each paired difference, then what to know besides."""
     parts: list[RenderableType] = [_methods(answer)]
+    if answer["trials"]:
+        parts.append(_trials(answer))
     if any(entry for method in answer["methods"] for entry in method["against"].values()):
         parts.append(_differences(answer))
     return Group(*parts, *_failures(answer), *answer["notes"], f"study: {answer['study']}")
@@ -26,7 +29,8 @@ def _methods(answer: Answer) -> Table:
     table = new_table(
         f"Compared on {answer['recipe']}: mean ± standard deviation over seeds, {budget['student_epochs']} "
         f"epochs each ({budget['train_samples']} training samples)",
-        *("method", "runs", "test accuracy", "validation", "spike rate", "maps", "seconds", "peak memory"),
+        *("method", "runs", "test accuracy", "validation", "spike rate", "energy"),
+        *("maps", "seconds", "peak memory"),
     )
     for method in answer["methods"]:
         table.add_row(
@@ -35,9 +39,26 @@ def _methods(answer: Answer) -> Table:
             spread_text(method["test_accuracy"], ".4f"),
             spread_text(method["validation_accuracy"], ".4f"),
             mean_text(method["spike_rate"], ".1%"),
+            energy_text(method["energy"]),
             spread_text(method["map_agreement"], ".2f"),
             mean_text(method["student_seconds"], ".3g"),
             memory_text(method),
+        )
+    return table
+
+
+def _trials(answer: Answer) -> Table:
+    table = new_table(
+        "Settings tried, with one seed that isn't above; * is what was chosen",
+        *("method", "", "setting", "validation"),
+    )
+    for row in answer["trials"]:
+        found = number(row["validation_accuracy"], ".4f")
+        table.add_row(
+            row["method"],
+            "*" if row["chosen"] else "",
+            row["settings"],
+            found if row["status"] == "finished" else row["status"],
         )
     return table
 
@@ -71,7 +92,20 @@ def differences(answer: Answer) -> Iterator[tuple[str, Mapping[str, Any], Mappin
 
 def _failures(answer: Answer) -> Iterator[str]:
     for row in answer["failed"]:
-        yield f"failed: {row['method']}, seed {row['seed']}: {row['reason']}"
+        yield f"failed: {failed_name(row)}: {row['reason']}"
+
+
+def failed_name(row: Mapping[str, Any]) -> str:
+    """What messages call a run that failed."""
+    return ", ".join([row["method"], *(f"{key} {row[key]}" for key in ("setting", "seed") if key in row)])
+
+
+def energy_text(energy: Mapping[str, Any] | None) -> str:
+    """Mean nominal energy of an inference and the means of its bounds; a dash where there is none."""
+    if energy is None or energy["nominal_j"] is None:
+        return "–"
+    bounds = {"low": energy["low_j"], "nominal": energy["nominal_j"]["mean"], "high": energy["high_j"]}
+    return ("≥ " if energy["lower_bound"] else "") + interval(bounds, "J")
 
 
 def spread_text(found: Mapping[str, Any] | None, form: str) -> str:

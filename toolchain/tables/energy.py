@@ -12,7 +12,7 @@ from rich.table import Table
 
 from ...hardware_profiles.schema import BOUNDS
 from ..energy.citation import USES, figure, quoted, verdict
-from ..units import interval
+from ..units import amount, interval
 from .layout import Answer, facts, fraction, new_table
 from .measured import measured_table
 
@@ -44,6 +44,7 @@ def energy_table(answer: Answer) -> RenderableType:
         *(part for _, rows in groupby(answer["profiles"], _device) for part in _device_block(list(rows))),
         *_unfit(answer),
         *_rate(answer),
+        *_always_on(answer),
         *_ratios(answer),
         *_measured(answer),
     )
@@ -102,13 +103,14 @@ def _activity(answer: Answer) -> Iterator[RenderableType]:
     yield f"The student's activity per inference, mean of {answer['samples']:,} samples: {listed}"
     metrics = answer["neurobench"]
     if metrics:
-        operations = metrics["synaptic_operations"]
+        operations, updates = metrics["synaptic_operations"], metrics["membrane_updates"]
+        counted = f"{updates or 0:,.0f} (of {metrics['membrane_updates_samples']:,} samples)"
         yield (
             f"By NeuroBench's definitions: footprint {metrics['footprint']:,} bytes, sparsity of connections "
             f"{metrics['connection_sparsity']:.3f}, of activations {metrics['activation_sparsity']:.3f}; "
             f"effective MACs {operations['Effective_MACs']:,.0f} and ACs {operations['Effective_ACs']:,.0f}, "
-            f"dense {operations['Dense']:,.0f}; membrane updates {metrics['membrane_updates']:,.0f} "
-            f"(of {metrics['membrane_updates_samples']:,} samples)"
+            f"dense {operations['Dense']:,.0f}; membrane updates "
+            f"{'not counted' if updates is None else counted}"
         )
 
 
@@ -209,6 +211,33 @@ def _rate(answer: Answer) -> Iterator[RenderableType]:
             f"{row['model']}, {_way(row)}" + ("\n*unverified*" if row["unverified"] else ""),
             least + interval(row["average_power_w"], "W"),
             least + interval(row["energy_j"], "J"),
+            f"{row['utilisation']:.2%}{doubt}",
+        )
+    yield table
+
+
+def _always_on(answer: Answer) -> Iterator[RenderableType]:
+    """Listening without pause."""
+    listening = answer["always_on"]
+    if listening is None:
+        return
+    title = (
+        f"Listening without pause, a sample every {amount(listening['window_s'], 's')}: "
+        f"{listening['input_events_per_s']:,.0f} input events, {listening['spikes_per_s']:,.0f} spikes and "
+        f"{listening['synops_per_s']:,.0f} synaptic operations a second"
+    )
+    table = new_table(title, "device", "network", "power (J a second)", "of it dynamic", "at work")
+    for row in listening["rows"]:
+        if row["refused"]:
+            table.add_row(row["profile"], row["model"], row["refused"])
+            continue
+        least = "≥ " if row["lower_bound"] else ""
+        doubt = "" if row["keeps_up_throughout"] else ", may not keep up"
+        table.add_row(
+            row["profile"],
+            f"{row['model']}, {_way(row)}" + ("\n*unverified*" if row["unverified"] else ""),
+            least + interval(row["power_w"], "W"),
+            least + interval(row["dynamic_w"], "W"),
             f"{row['utilisation']:.2%}{doubt}",
         )
     yield table

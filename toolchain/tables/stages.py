@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from rich.console import RenderableType
 
+from ..units import amount, interval
+from .floats import float_rows
 from .layout import Answer, facts, fraction, new_table
 
 
@@ -63,7 +67,25 @@ def validation_table(answer: Answer) -> RenderableType:
     table.add_row("silent populations", ", ".join(answer["silent_populations"]) or "none")
     for name, rate in answer["firing_rates"].items():
         table.add_row(f"spikes per neuron-step, {name}", f"{rate:.1%}")
+    for row in _simulated(answer["simulated"]):
+        table.add_row(*row)
+    for row in float_rows(answer.get("float_networks")):
+        table.add_row(*row)
     first = answer["first_mismatch"]
     if first:
         table.add_row("first difference", ", ".join(f"{key} {value}" for key, value in first.items()))
     return table
+
+
+def _simulated(simulated: Answer | None) -> Iterator[tuple[str, str]]:
+    """What the target's simulation says a sample takes, and our estimate for the same network there."""
+    if simulated is None:
+        return
+    ours = simulated["estimate"]
+    for what, name, figure, unit in (
+        ("energy", "energy_j", "dynamic_j", "J"),
+        ("latency", "latency_s", "latency_s", "s"),
+    ):
+        beside = f"; estimated for {ours['profile']}: {interval(ours[figure], unit)}" if ours else ""
+        yield f"{what} per sample, simulated", f"{amount(simulated[name], unit)}{beside}"
+    yield "these figures hold", simulated["boundary"]

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.stats
+import torch
 
 import snnkd
 from snnkd import InputError
@@ -36,6 +37,8 @@ FLAKY = """
     class Flaky(CE):
         def prepare(self, student, teacher):
             tried = Path(os.environ["FLAKY"])
+            with tried.with_name("gpus").open("a") as file:
+                file.write(os.environ.get("CUDA_VISIBLE_DEVICES", "none") + "\\n")
             if not tried.exists():
                 tried.touch()
                 raise RuntimeError("the first try\\nfails")
@@ -57,6 +60,8 @@ def study(tmp_path_factory):
         patch.syspath_prepend(str(package))
         patch.setenv("PYTHONPATH", str(package))
         patch.setenv("FLAKY", str(folder / "tried"))
+        patch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+        patch.setattr(torch.cuda, "device_count", lambda: 2)
         patch.chdir(folder)
         answer = snnkd.compare("digits", ["kd", "flaky"], 2, TINY, Path("runs/small"), jobs=2)
         yield folder, answer
@@ -154,10 +159,32 @@ def test_the_files_of_a_study(study):
     ]
     assert float(rows[0]["test_accuracy"]) == answer["runs"][0]["test_accuracy"]
     page = (small / "study.html").read_text()
-    assert page.count("<svg") == 3
-    for fragment in ("Accuracy of each method against its spikes", "Activation maps", "flaky − kd", "<pre>"):
+    assert page.count("<svg") == 4
+    for fragment in (
+        "Accuracy of each method against its energy",
+        "Accuracy of each method against its spikes",
+        "Activation maps",
+        "flaky − kd",
+        "<pre>",
+    ):
         assert fragment in page
     assert 'src="http' not in page
+
+
+def test_a_run_costs_what_its_integer_network_does_and_runs_take_turns_on_gpus(study):
+    folder, answer = study
+    kd = [row for row in answer["runs"] if row["method"] == "kd"]
+    for row in kd:
+        assert row["energy_profile"] == "loihi2"
+        assert 0 < row["energy_j_low"] < row["energy_j_nominal"] < row["energy_j_high"]
+        assert row["energy_lower_bound"] is True
+    energy = answer["methods"][0]["energy"]
+    assert energy["nominal_j"]["mean"] == np.mean([row["energy_j_nominal"] for row in kd])
+    assert energy["high_j"] == np.mean([row["energy_j_high"] for row in kd])
+    assert energy["reasons"] == []
+    seen = (folder / "gpus").read_text().split()
+    assert seen
+    assert set(seen) <= {"0", "1"}
 
 
 def test_another_recipe_does_not_go_into_a_study(study):
@@ -191,8 +218,8 @@ def test_requests_that_cannot_be_served(command, tmp_path, arguments, fragments)
 LONGER = [*TINY[:2], "student.epochs=24", "teacher.epochs=2"]
 
 
-def start(folder, *arguments):
-    settings = [part for setting in LONGER for part in ("--set", setting)]
+def start(folder, *arguments, settings=LONGER):
+    settings = [part for setting in settings for part in ("--set", setting)]
     command = [sys.executable, "-m", "snnkd.toolchain.cli", "compare", "digits", "--run", "killed", *settings]
     return subprocess.Popen(
         [*command, "--method", "ce", "--method", "kd", "--seeds", "2", *arguments],
@@ -306,3 +333,59 @@ def test_a_run_over_its_time_fails_and_says_so(tmp_path):
     assert process.returncode == 1
     assert "longer than 1 s" in err
     assert "Traceback" not in err
+
+
+@pytest.mark.slow
+def test_trials_choose_by_validation_and_are_not_repeated(tmp_path):
+    small = tmp_path / "runs" / "killed"
+    settings = [*TINY[:2], "student.epochs=3", "teacher.epochs=1"]
+    first = start(tmp_path, "--trials", "2", settings=settings)
+    wait_for(lambda: (small / "ce" / "trial" / "outcome.json").exists())
+    first.kill()
+    first.communicate()
+    before = {
+        path: seen for path, seen in prints(small).items() if (Path(path).parent / "outcome.json").exists()
+    }
+
+    out, err = (again := start(tmp_path, "--trials", "2", "--json", settings=settings)).communicate(
+        timeout=400
+    )
+    assert again.returncode == 0, err
+    answer = json.loads(out)
+    middle = prints(small)
+    assert {path: middle[path] for path in before} == before
+    assert answer["budget"]["trials"] == 2
+    assert [(row["method"], row["setting"]) for row in answer["trials"]] == [
+        (method, setting) for method in ("ce", "kd") for setting in (0, 1)
+    ]
+    assert all(row["status"] == "finished" for row in answer["trials"])
+    by_method = {m["method"]: m for m in answer["methods"]}
+    for method in ("ce", "kd"):
+        trials = [row for row in answer["trials"] if row["method"] == method]
+        for row in trials:
+            epochs = [e for e in snnkd.open_run(tmp_path / row["run"]).metrics() if e["role"] == "student"]
+            assert row["validation_accuracy"] == max(epoch["validation_accuracy"] for epoch in epochs)
+        (chosen,) = [row for row in trials if row["chosen"]]
+        assert chosen["validation_accuracy"] == max(row["validation_accuracy"] for row in trials)
+        rate = by_method[method]["settings"]["student.learning_rate"]
+        for row in answer["runs"]:
+            if row["method"] == method:
+                recipe = snnkd.open_run(tmp_path / row["run"]).recipe
+                assert recipe.student.learning_rate == rate
+                assert recipe.seed == row["seed"] in (0, 1)
+                assert row["settings"] == chosen["settings"]
+    table = list(csv.DictReader((small / "study-trials.csv").open()))
+    assert [row["validation_accuracy"] for row in table] == [
+        str(row["validation_accuracy"]) for row in answer["trials"]
+    ]
+    page = (small / "study.html").read_text()
+    assert "Settings tried" in page
+    assert all(row["settings"] in page for row in answer["trials"])
+
+    out, err = (more := start(tmp_path, "--trials", "3", "--json", settings=settings)).communicate(
+        timeout=400
+    )
+    assert more.returncode == 0, err
+    assert len(json.loads(out)["trials"]) == 6
+    after = prints(small)
+    assert {path: after[path] for path in middle} == middle

@@ -17,13 +17,13 @@ from torch import Tensor
 from ....export.onnx.session import Session
 from ....export.target import Inputs
 from ...checkpoint import load_weights
-from ...data.datasets import DATASETS
 from ...networks import build_networks, freeze
 from ...run import Run
-from ...samples import size, take
+from ...samples import size, take, task_of
 from ...simulation.checks import as_tensor
 from ...simulation.simulator import Simulator
 from ...simulation.synapses import full_precision
+from ...teaching import over_time, time_first
 from ..operations import Precision
 from ..twins import known_accuracies
 from .meters import Device
@@ -80,10 +80,10 @@ def subjects_of(run: Run) -> Iterator[Subject]:
             yield Subject("student", device, "torch", "float32", graph.steps, None, calls)
         return
     accuracies = known_accuracies(run)
-    for model, steps, network in _networks(run):
+    for model, steps, network, seen in _networks(run):
         for device in devices:
             placed = copy.deepcopy(network).to(PLACES[device])
-            calls = _torch_calls(placed, partial(_placed_floats, device), device)
+            calls = _torch_calls(placed, partial(_placed_floats, device, seen), device)
             yield Subject(model, device, "torch", "float32", steps, accuracies[model], calls)
     if run.twin_facts() is not None:
         session = Session(run.twin_onnx("int8"), torch.get_num_threads(), unsaturated=True)
@@ -92,17 +92,18 @@ def subjects_of(run: Run) -> Iterator[Subject]:
         )
 
 
-def _networks(run: Run) -> Iterator[tuple[str, int, Any]]:
-    """Name, passes per inference, and the frozen network."""
+def _networks(run: Run) -> Iterator[tuple[str, int, Any, Callable[[np.ndarray], np.ndarray]]]:
+    """Name, passes per inference, the frozen network, and what it is shown of samples (N, …)."""
     run.float_graph()  # it says so where there is no trained student
-    student, teacher = build_networks(run.recipe, DATASETS.load(run.recipe.dataset).task)
+    student, teacher = build_networks(run.recipe, task_of(run.recipe))
     if run.teacher_file.exists():
         load_weights(run.teacher_file, teacher)
         freeze(teacher)
-        yield "teacher", 1, teacher
+        windows = run.recipe.teacher.windows
+        yield "teacher", windows, teacher, partial(over_time, windows=windows)
     load_weights(run.student_file, student)
     freeze(student)
-    yield "student", run.recipe.timesteps, student
+    yield "student", run.recipe.timesteps, student, time_first
 
 
 PLACES: dict[Device, str] = {"cpu": "cpu", "gpu": "cuda"}
@@ -115,8 +116,8 @@ def _placed(device: Device, inputs: Inputs) -> Tensor | dict[str, Tensor]:
     return {name: as_tensor(array).to(PLACES[device]) for name, array in inputs.items()}
 
 
-def _placed_floats(device: Device, inputs: np.ndarray) -> Tensor:
-    return torch.from_numpy(inputs).to(PLACES[device], torch.float32)
+def _placed_floats(device: Device, seen: Callable[[np.ndarray], np.ndarray], inputs: np.ndarray) -> Tensor:
+    return torch.from_numpy(seen(inputs)).to(PLACES[device], torch.float32)
 
 
 def _torch_calls(
@@ -140,7 +141,7 @@ def _onnx_calls(session: Session) -> Callable[[Inputs, int], Call]:
 
     def calls(inputs: Inputs, batch: int) -> Call:
         turns = itertools.cycle(
-            [{port: np.asarray(part, dtype=np.float32)} for part in _parts(inputs, batch)]
+            [{port: over_time(np.asarray(part)).astype(np.float32)} for part in _parts(inputs, batch)]
         )
 
         def call() -> None:

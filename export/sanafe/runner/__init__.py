@@ -1,0 +1,1 @@
+"""What is copied into an exported folder. It knows nothing of snnkd."""

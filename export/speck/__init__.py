@@ -1,0 +1,1 @@
+"""SynSense Speck: nine asynchronous convolution cores of integrate-and-fire neurons."""
