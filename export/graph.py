@@ -32,10 +32,11 @@ class Neuron:
         u[t] = current_decay·u[t−1] + x[t]
         v[t] = decay·v[t−1] + u[t] + bias;   s[t] = 1 if v[t] > threshold else 0;   v[t] ← 0 where s[t] = 1
 
-    One that resets by subtraction fires at its threshold, as often in a step as that fits into v, and keeps the
-    rest:
+    One that resets by subtraction fires at its threshold, as often in a step as that fits into v, and keeps
+    the rest:
 
-        s[t] = min(⌊v[t]/threshold⌋, max_spikes) where v[t] ≥ threshold, else 0;   v[t] ← v[t] − s[t]·threshold
+        s[t] = min(⌊v[t]/threshold⌋, max_spikes) where v[t] ≥ threshold, else 0
+        v[t] ← v[t] − s[t]·threshold
 
     u isn't reset. A neuron whose threshold is infinite everywhere never spikes: a leaky integrator, whose
     potential v is what it shows.

@@ -55,8 +55,8 @@ def note(**values: Any) -> dict[str, Any]:
     A neuron notes its `decay` (and `current_decay`), its `scale`, the threshold as the graph has it, and the
     `bias` that its v_leak stands for; one that takes its threshold away when it spikes notes that as `reset`
     "subtract" with its `max_spikes` (one that takes away more than it fires at notes how much, as `subtract`,
-    in place of them), one whose input decays with its current `decays_input`; a weight that is an integer its `weight_exp` (w = q·2^weight_exp); an
-    Input as `input` its largest payload.
+    in place of them), one whose input decays with its current `decays_input`; a weight that is an integer its
+    `weight_exp` (w = q·2^weight_exp); an Input as `input` its largest payload.
     """
     return {METADATA: values}
 

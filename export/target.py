@@ -189,7 +189,8 @@ class Target(Protocol):
             target whose cores are not the profile's.
 
     It may have an `arithmetic` (`Arithmetic`), without which the project's quantisation and simulation are
-    its own, and say `executable = False`: then `run` raises InputError, there being no simulator.
+    its own, and say `executable = False`: then `run` raises InputError, there being no simulator. It may take
+    the float networks too: `float_networks.WritesFloats`.
     """
 
     name: str

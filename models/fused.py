@@ -1,8 +1,9 @@
 """The neuron's loops over time compiled into one pass over memory each, by torch.compile.
 
-They compute what `neurons` and `gradients.rate` compute step after step: to the bit where the decay is a power
-of two or zero, otherwise but for rounding. They take a third of the time; compiling takes some twenty seconds and needs a C++ compiler (or a GPU).
-Nothing depends on it: the recipe asks for it (`student.compiled`).
+They compute what `neurons` and `gradients.rate` compute step after step: to the bit where the decay is a
+power of two or zero, otherwise but for rounding. They take a third of the time; compiling takes some twenty
+seconds and needs a C++ compiler (or a GPU). Nothing depends on it: the recipe asks for it
+(`student.compiled`).
 """
 
 from __future__ import annotations

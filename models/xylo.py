@@ -1,4 +1,4 @@
-"""Students for SynSense's Xylo: fully connected layers of its own neuron, the classes' spikes counted at the end.
+"""Students for SynSense's Xylo: fully connected layers of its own neuron, the classes' spikes counted.
 
     flatten  →  [linear – neuron] × depth  →  linear – output neuron
 

@@ -30,7 +30,7 @@ from .quantization.aware import ChipNetwork
 from .quantization.quantize import Quantized
 from .recipe import NetworkSection, Recipe
 from .run import Run
-from .training import StudentTask, taps_of
+from .tasks import StudentTask, taps_of
 from .tuned import Tuned, keep, origin
 
 EPOCHS_SHARE = 4

@@ -68,8 +68,8 @@ class NetworkSection(_Section):
     """A network and how it is trained; the learning rate falls to zero along a cosine.
 
     Attributes:
-        accumulate: parts that a batch is looked at in, one after another, to save memory: the gradient is that
-            of the whole batch, but BatchNorm normalises each part by itself.
+        accumulate: parts that a batch is looked at in, one after another, to save memory: the gradient is
+            that of the whole batch, but BatchNorm normalises each part by itself.
     """
 
     model: str = "conv"
@@ -286,8 +286,8 @@ def _check_data(recipe: Recipe, origin: str) -> None:
         )
     if step.temporal and step.input_shape[1:] == (1, 1) and recipe.augmentation != Augmentation():
         raise InputError(
-            f"{origin}: augmentation moves pixels in an image, and what is shown of {recipe.dataset!r} a step "
-            f"is {step.input_shape[0]} channels; leave [augmentation] out"
+            f"{origin}: augmentation moves pixels in an image, and what is shown of {recipe.dataset!r} a "
+            f"step is {step.input_shape[0]} channels; leave [augmentation] out"
         )
 
 

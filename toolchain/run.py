@@ -246,7 +246,7 @@ class Run:
         self.discard_judgements(target)
 
     def discard_judgements(self, target: str = "*") -> None:
-        """Delete what samples said of an export to `target` ("*": to any): validation, stream, energy, report."""
+        """Delete what samples said of an export to `target` ("*": to any), and the report."""
         judged = [p for name in ("validation", "stream") for p in self.folder.glob(f"{target}/{name}.json")]
         for path in (*judged, *self.folder.glob("energy*.*"), self.report_file):
             path.unlink(missing_ok=True)

@@ -7,43 +7,38 @@ The validation split selects the model; the test split is looked at once, at the
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor, nn
-from torch.nn import functional as F
 
 from .. import InputError, Refusal
 from ..export.files import write_bytes, write_json, write_text
 from ..export.student import deployability_problems
-from ..models.contract import StudentOutput, TaskShape, TeacherOutput
+from ..models.contract import TaskShape
 from ..models.fused import compile_neurons
 from ..models.gradients.backend import GRADIENTS
 from . import checkpoint
 from .data.batches import batches
-from .data.datasets import DataSet, Split
-from .distillation.maps import map_agreement, student_map, teacher_map
-from .distillation.method import Batch, Method
+from .data.datasets import DataSet
+from .distillation.method import Method
 from .distillation.registry import build_method
-from .fitting import Row, Step, derived_seed, fit
+from .fitting import Row, derived_seed, fit
 from .hardening import hard_reset_recipe, start_from
 from .lowering import lower_student
 from .networks import build_networks, freeze, spike_rates
 from .parallel.processes import require_devices, together
-from .parallel.share import Share
 from .parallel.team import ALONE, Team
 from .parallel.worker import Request
 from .progress import progress
 from .recipe import NetworkSection, Recipe, dump, load_recipe
 from .run import Run, new_run_folder
 from .samples import load_with_progress
-from .teaching import by_window, mean_frame, over_windows, teacher_input, teacher_task
-
-EVALUATION_BATCH = 250
+from .tasks import StudentTask, TeacherTask, accuracy_on, ann_accuracy_on
+from .teaching import teacher_task
 
 
 def train(
@@ -173,9 +168,9 @@ class _Training:
 
     def joined(self, team: Team) -> _Training:
         """It, as a process of that team does it."""
-        return (
-            self if team == ALONE else replace(self, team=team, fabric=team.fabric(precision_of(self.recipe)))
-        )
+        if team == ALONE:
+            return self
+        return replace(self, team=team, fabric=team.fabric(precision_of(self.recipe)))
 
     def finish(self, run: Run) -> None:
         """Train whatever isn't trained yet in `run`'s folder, and lower the student."""
@@ -266,182 +261,6 @@ class _Training:
                 on_epoch=on_epoch,
                 team=self.team,
             )
-
-
-class TeacherTask:
-    """Cross-entropy on labels, those of a sample's windows being its own (see `teaching`)."""
-
-    role = "teacher"
-    helpers: nn.Module | None = None
-
-    def __init__(self, model: nn.Module, validation: Split, fabric: Fabric, windows: int = 1):
-        self.model, self.validation, self.fabric, self.windows = model, validation, fabric, windows
-
-    def step(self, images: Tensor, labels: Tensor, share: Share | None = None) -> Step:
-        output: TeacherOutput = self.model(teacher_input(images, self.windows))
-        loss = F.cross_entropy(output.logits, labels.repeat(self.windows))
-        return Step({"ce": loss}, over_windows(output.logits.detach(), self.windows))
-
-    def evaluate(self) -> dict[str, float]:
-        accuracy = ann_accuracy_on(self.model, self.validation, self.fabric, self.windows)
-        return {"validation_accuracy": accuracy}
-
-    def on_epoch_end(self, validation: dict[str, float]) -> None:
-        pass
-
-
-class StudentTask:
-    """Cross-entropy on labels and the method's losses against the frozen teacher, if it needs one.
-
-    Args:
-        windows: W, how many the teacher looks at; see `teaching`.
-    """
-
-    role = "student"
-
-    def __init__(
-        self,
-        model: Any,
-        teacher: Any,
-        method: Method,
-        data: DataSet,
-        fabric: Fabric,
-        seed: int,
-        *,
-        windows: int = 1,
-    ):
-        self.model, self.teacher, self.method, self.fabric = model, teacher, method, fabric
-        self.validation, self.windows = data.validation, windows if teacher is not None else 1
-        torch.manual_seed(derived_seed(seed, "helpers"))
-        if self.method.needs_tap or self.method.needs_stages:
-            _check_taps(self.model, self.teacher, data.train, self.method.needs_stages)
-        self.helpers = self.method.prepare(self.model, self.teacher)
-
-    def step(self, images: Tensor, labels: Tensor, share: Share | None = None) -> Step:
-        steps = self.method.training_steps(self.model.timesteps)
-        if steps == self.model.timesteps:
-            batch = self._batch(self.model(images), images, labels)
-        else:
-            longer: StudentOutput = self.model(images, timesteps=steps)
-            batch = self._batch(_first_steps(longer, self.model.timesteps), images, labels, longer)
-        batch = replace(batch, share=share)
-        terms = {} if self.method.includes_ce else {"ce": F.cross_entropy(batch.student_logits, labels)}
-        terms.update(self.method.losses(self._taught(batch, images)))
-        return Step(terms, batch.student_logits.detach(), batch.student.features[self.model.tap])
-
-    def evaluate(self) -> dict[str, float]:
-        correct = agreement = 0.0
-        with torch.inference_mode(), spike_rates(self.model) as rates:
-            for images, labels in _evaluation_batches(self.validation, self.fabric):
-                output: StudentOutput = self.model(images)
-                batch = self._batch(output, images, labels)
-                correct += float((batch.student_logits.argmax(1) == labels).sum())
-                agreement += float(self._agreement(self._taught(batch, images)).sum()) / self.windows
-        samples = len(self.validation.labels)
-        metrics = {"validation_accuracy": correct / samples, "spike_rate": rates.mean()}
-        return {**metrics, "map_agreement": agreement / samples} if self.teacher else metrics
-
-    def on_epoch_end(self, validation: dict[str, float]) -> None:
-        self.method.on_epoch_end(validation, self.helpers)
-
-    def _batch(
-        self, output: StudentOutput, images: Tensor, labels: Tensor, longer: StudentOutput | None = None
-    ) -> Batch:
-        """The student's side of a batch."""
-        return Batch(
-            labels,
-            output,
-            self.model.tap,
-            images=mean_frame(images),
-            student_taps=taps_of(self.model),
-            longer=longer,
-            helpers=self.helpers,
-        )
-
-    def _taught(self, own: Batch, images: Tensor) -> Batch:
-        """The same with the teacher's side, each window a sample of its own."""
-        if self.teacher is None:
-            return own
-        with torch.no_grad():
-            taught = self.teacher(teacher_input(images, self.windows))
-        return replace(
-            own,
-            labels=own.labels.repeat(self.windows),
-            student=by_window(own.student, self.windows),
-            images=mean_frame(images, self.windows),
-            teacher=taught,
-            teacher_tap=self.teacher.tap,
-            classifier_weight=self.teacher.classifier_weight.detach(),
-            teacher_taps=taps_of(self.teacher),
-        )
-
-    def _agreement(self, batch: Batch) -> Tensor:
-        """Correlation of the student's map with the teacher's for the true class, per sample or window."""
-        if batch.teacher is None:
-            return torch.zeros(len(batch.labels))
-        seen = teacher_map(
-            batch.teacher.features[batch.teacher_tap], batch.require_classifier_weight(), batch.labels
-        )
-        own = student_map(batch.student.features[batch.student_tap])
-        return map_agreement(own, seen) if own.shape == seen.shape else torch.zeros(len(batch.labels))
-
-
-def _evaluation_batches(split: Split, fabric: Fabric) -> Iterator[tuple[Tensor, Tensor]]:
-    for batch in batches(split, EVALUATION_BATCH):
-        yield fabric.to_device(batch)
-
-
-def accuracy_on(student: nn.Module, split: Split, fabric: Fabric) -> float:
-    """Share of `split` that a student classifies rightly; its logits are averaged over time."""
-    return _accuracy(lambda images: student(images).logits.mean(0), split, fabric)
-
-
-def ann_accuracy_on(ann: nn.Module, split: Split, fabric: Fabric, windows: int = 1) -> float:
-    """Share of `split` that an ANN classifies rightly, its logits averaged over the windows that it sees."""
-
-    def logits(images: Tensor) -> Tensor:
-        return over_windows(ann(teacher_input(images, windows)).logits, windows)
-
-    return _accuracy(logits, split, fabric)
-
-
-@torch.inference_mode()
-def _accuracy(logits: Callable[[Tensor], Tensor], split: Split, fabric: Fabric) -> float:
-    correct = 0
-    for images, labels in _evaluation_batches(split, fabric):
-        correct += int((logits(images).argmax(1) == labels).sum())
-    return correct / len(split.labels)
-
-
-def _first_steps(output: StudentOutput, timesteps: int) -> StudentOutput:
-    """What a student emitted in its first steps."""
-    features = {name: spikes[:timesteps] for name, spikes in output.features.items()}
-    return StudentOutput(output.logits[:timesteps], features)
-
-
-def taps_of(model: Any) -> tuple[str, ...]:
-    """The names of a network's features, the first stage's first; of one that names none, its tap."""
-    return tuple(getattr(model, "taps", (model.tap,)))
-
-
-@torch.inference_mode()
-def _check_taps(student: Any, teacher: Any, split: Split, every_stage: bool) -> None:
-    """See that the maps that a method compares are of one size, before any epoch is spent."""
-    images, _ = next(batches(split, 2))
-    device = next(student.parameters()).device
-    sizes = []
-    for model, shown in ((student, images), (teacher, teacher_input(images))):
-        training = model.training
-        features = model.eval()(shown.to(device)).features
-        model.train(training)
-        taps = taps_of(model) if every_stage else (model.tap,)
-        sizes.append([tuple(features[tap].shape[-2:]) for tap in taps])
-    if sizes[0] != sizes[1]:
-        own, taught = (", then ".join(map(str, size)) for size in sizes)
-        raise InputError(
-            f"the student's map has the size {own}, the teacher's {taught}; "
-            "give both networks the same strides"
-        )
 
 
 def _check_reset(recipe: Recipe, method: Method) -> None:

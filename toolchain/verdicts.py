@@ -216,6 +216,10 @@ def _reason(room: Target, refusal: Refusal) -> str:
     return reason
 
 
+class _Over(BaseException):
+    """The time is over: no `except Exception` of a simulator's may catch it."""
+
+
 @contextmanager
 def _within(seconds: float, what: str) -> Iterator[None]:
     """Stop what runs in this process when the time is over, if this is the thread that signals reach."""
@@ -224,14 +228,15 @@ def _within(seconds: float, what: str) -> Iterator[None]:
         return
 
     def over(*_: Any) -> None:
-        raise TimeOverError(
-            f"{what} didn't finish within {seconds:g} s; allow more time or run fewer samples"
-        )
+        raise _Over
 
     before = signal.signal(signal.SIGALRM, over)
     signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
         yield
+    except _Over:
+        reason = f"{what} didn't finish within {seconds:g} s"
+        raise TimeOverError(f"{reason}; allow more time or run fewer samples") from None
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)

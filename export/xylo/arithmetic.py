@@ -34,7 +34,7 @@ class XyloArithmetic:
     def quantize(
         self, graph: Graph, timesteps: int, bits: int, calibration: Inputs | None
     ) -> tuple[Graph, dict[str, dict[str, Any]]]:
-        """The integer network of a float one (`quantize.quantize`), and what the samples did to its registers.
+        """The integer network of a float one (`quantize.quantize`), and what samples did to its registers.
 
         The report of a layer says how near its potentials and currents came to the end of their registers
         (`membrane_share`, `accumulator_share`) and how many of their values were cut off there (`saturated`),

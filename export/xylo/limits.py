@@ -76,7 +76,7 @@ def _neuron_problems(population: Population, is_output: bool) -> Iterator[Proble
         yield Problem(name, "what it emits", what, "spikes, counted", f"end in neurons that spike; {remedy}")
         return
     if neuron.reset != "subtract":
-        yield Problem(name, "what a spike does", "sets v to zero", "takes the threshold away", remedy)
+        yield Problem(name, "reset", "to zero", "by taking the threshold away", remedy)
     most = OUTPUT_SPIKES if is_output else HIDDEN_SPIKES
     if neuron.max_spikes != most:
         kind = "an output" if is_output else "a hidden"

@@ -53,7 +53,7 @@ def quantize(
     shifts, scales = {}, {}
     for paths in groups(graph).values():
         names = {population.name for population, _ in paths}
-        limits = {name: _state_limits(graph[name], reach and reach[name]) for name in names}
+        limits = {name: _state_limits(graph[name], reach[name] if reach else None) for name in names}
         shift = _shift([graph[name] for name in names], limits, most) if reach else 0
         for name in names:
             shifts[name] = shift
@@ -140,7 +140,7 @@ def _report(population: Population, scales: np.ndarray, shift: int) -> dict[str,
 
 
 def _reach(graph: Graph, inputs: Inputs, timesteps: int) -> dict[str, np.ndarray]:
-    """The largest magnitude of each neuron's states in the float network, current before its decay, (neurons,)."""
+    """How far each neuron's states go in the float network, the current before its decay, (neurons,)."""
     emitted = frames(graph, inputs, timesteps)
     reached = {}
     for population in graph.populations:

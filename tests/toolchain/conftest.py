@@ -52,7 +52,6 @@ sys.stdin = open(0)
 os.chdir(request["cwd"])
 os.environ.clear()
 os.environ.update(request["env"])
-torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 sys.argv = ["snnkd", *request["arguments"]]
 from snnkd.toolchain.cli import main
 
@@ -116,14 +115,13 @@ class Started:
 
 @pytest.fixture(scope="session")
 def start():
-    """Starts `snnkd` with arguments, a folder and threads, one command at a time: → `Started`."""
+    """Starts `snnkd` with arguments in a folder, one command at a time: (arguments, cwd) → `Started`."""
     code = [sys.executable, "-c", SERVER, json.dumps(IMPORTED)]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    with subprocess.Popen(code, env={**os.environ, "OMP_NUM_THREADS": "2"}, **pipes) as server:
+    with subprocess.Popen(code, **pipes) as server:
 
-        def begin(arguments, cwd, threads=2):
-            environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
-            return Started(server, [str(argument) for argument in arguments], cwd, environment)
+        def begin(arguments, cwd):
+            return Started(server, [str(argument) for argument in arguments], cwd, dict(os.environ))
 
         yield begin
         server.stdin.close()
@@ -142,7 +140,7 @@ def command(tmp_path, start):
             text=True,
             timeout=300,
             cwd=tmp_path,
-            env={**os.environ, "OMP_NUM_THREADS": "2", **env},
+            env={**os.environ, **env},
         )
 
     return call

@@ -5,9 +5,11 @@ import shutil
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from snnkd import InputError
 from snnkd.export.target import Recording
+from snnkd.toolchain.cli.entry import app
 from snnkd.toolchain.run import Run
 from snnkd.toolchain.simulation.simulator import record
 from snnkd.toolchain.streaming import as_stream, stream_run, windows
@@ -116,13 +118,15 @@ def test_frames_are_laid_end_to_end_and_images_are_held(copied):
     assert np.array_equal(as_stream({port.name: frames}, graph, steps)[port.name], laid)
 
 
-def test_the_verb_streams_without_lava(copied, command):
-    done = command("stream", copied.folder, "--samples", "4", "--json")
-    assert done.returncode == 0, done.stderr
-    answer = json.loads(done.stdout)
+def test_the_verb_streams_without_lava(copied):
+    arguments = ["stream", str(copied.folder), "--samples", "4"]
+    answer = json.loads(CliRunner().invoke(app, [*arguments, "--json"]).stdout)
     assert answer["backend"] is None
     assert [row["window"] for row in answer["classes"]] == [0, 1, 2, 3]
     assert "spike_mismatches" not in answer
+    table = CliRunner().invoke(app, arguments)
+    assert table.exit_code == 0
+    assert "4 samples of 4 steps as one stream, in the integer simulator" in table.stdout
 
 
 def test_a_run_that_is_not_exported_is_named(copied, tmp_path):

@@ -82,10 +82,15 @@ def test_the_losses_are_the_means_over_windows(staged):
         features = output.features[staged.student.tap][steps], taught.features[staged.teacher.tap]
         weight = staged.teacher.classifier_weight
         samd += samd_loss(*features, weight, taught.logits, labels).item() / 3
-        kd += kd_loss(output.logits[steps].mean(0), taught.logits, staged.method.parts[1].temperature).item() / 3
+        kd += (
+            kd_loss(output.logits[steps].mean(0), taught.logits, staged.method.parts[1].temperature).item()
+            / 3
+        )
     assert terms["samd"].item() == pytest.approx(staged.method.parts[0].weight * samd, rel=1e-5)
     assert terms["kd"].item() == pytest.approx(staged.method.parts[1].weight * kd, rel=1e-5)
-    assert terms["ce"].item() == pytest.approx(F.cross_entropy(output.logits.mean(0), labels).item(), rel=1e-6)
+    assert terms["ce"].item() == pytest.approx(
+        F.cross_entropy(output.logits.mean(0), labels).item(), rel=1e-6
+    )
 
 
 def test_a_window_teaches_its_own_steps_alone(staged):

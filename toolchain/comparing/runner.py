@@ -112,7 +112,8 @@ def _train(cells: Sequence[Cell], plan: Plan, teachers: dict[int, Cell], ways: W
                 while waiting and len(running) < ways.jobs:
                     cell = waiting.popleft()
                     teacher = teachers.get(cell.seed) if cell.contender else None
-                    gpu = least_used(ways.gpus, [lent for _, lent in running.values()])
+                    lent = [names for _, names in running.values()]
+                    gpu = least_used(ways.gpus, lent, cell.recipe.devices)
                     future = pool.submit(_attempt, cell, teacher, plan, ways, gpu, stop)
                     running[future] = cell, gpu
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
@@ -122,9 +123,14 @@ def _train(cells: Sequence[Cell], plan: Plan, teachers: dict[int, Cell], ways: W
             stop.set()
 
 
-def least_used(gpus: Sequence[str], lent: Sequence[str]) -> str:
-    """The GPU that the fewest runs have, the first of several; "" where there is none."""
-    return min(gpus, key=lent.count) if gpus else ""
+def least_used(gpus: Sequence[str], lent: Sequence[str], count: int = 1) -> str:
+    """The GPUs, joined by commas, that the fewest runs have, the first of several; "" where there is none.
+
+    Args:
+        lent: what each run that goes on has, likewise.
+    """
+    used = [gpu for names in lent for gpu in names.split(",")]
+    return ",".join(sorted(gpus, key=used.count)[:count])
 
 
 def _attempt(

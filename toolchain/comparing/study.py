@@ -73,7 +73,8 @@ def compare(
     priced_on = "" if profile == NO_PROFILE else profile
     if priced_on:
         load_profile(priced_on)
-    asked = recipe is not None or bool(methods) or bool(overrides) or (seeds, trials) != (None, None)
+    given = (recipe, *methods, *overrides, seeds, trials, None if tune_learning_rate else False)
+    asked = any(choice is not None for choice in given)
     begun = _begun(folder) if folder else None
     if begun and not asked:
         plan = begun

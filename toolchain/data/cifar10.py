@@ -81,7 +81,8 @@ def batch_from_png(read: Read, name: str) -> bytes:
 
 def _read(folder: Path, split_seed: int) -> Splits:
     parts = [read_batch(folder / name) for name in TRAIN]
-    official_train = Samples(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+    inputs, labels = ([part.inputs for part in parts], [part.labels for part in parts])
+    official_train = Samples(np.concatenate(inputs), np.concatenate(labels))
     train, validation = hold_out(official_train, VALIDATION_SAMPLES, split_seed)
     return Splits(train, validation, read_batch(folder / TEST))
 

@@ -246,13 +246,21 @@ def fetch_dataset(
 ) -> list[Path]:
     """Download what is missing of the data set called `name`, verify all of it, and return its files.
 
+    One that is simulated is made. Of one that nobody can download, the folder, if what has to be put there by
+    hand is there.
+
     Raises:
-        InputError: unknown name, a damaged file, a folder that can't be written, or no source within reach.
+        InputError: unknown name, a damaged file, a folder that can't be written, no source within reach, or
+            files that have to be put there by hand.
     """
     source: DataSource = DATASETS.load(name)
-    if source.remote is None:
-        return []
     folder = _folder(source, data_root)
+    make = getattr(source, "made", None)  # a simulated set's
+    if make is not None:
+        return make(folder, progress or _silent)
+    if source.remote is None:
+        find = getattr(source, "find", None)  # an EventSource's
+        return [folder] if find is not None and find(folder) else []
     ensure_files(source.name, source.remote, folder, progress)
     return [folder / file.name for file in source.remote.files]
 

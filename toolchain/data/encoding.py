@@ -26,7 +26,7 @@ class Encoding(BaseModel):
         kind: `none`: as it is, at every step. `rows`: row t at step t, each pixel of it a channel of its own.
             `rows-and-columns`: column t too, behind the row, of an image as wide as high. `rate`: every pixel
             spikes at a rate, evenly spread over the steps.
-        largest: the largest value that rows and columns show, larger ones being cut off to it; 0: the image's.
+        largest: the largest value that rows and columns show, larger ones being cut off; 0: the image's.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -57,8 +57,8 @@ class Encoding(BaseModel):
             return image, largest
         if timesteps != height:
             raise InputError(
-                f"encoding.kind = {self.kind!r} shows one of {height} rows a step, found {timesteps} timesteps; "
-                f"set it to {height}"
+                f"encoding.kind = {self.kind!r} shows one of {height} rows a step, found {timesteps} "
+                f"timesteps; set it to {height}"
             )
         if self.kind == "rows-and-columns" and width != height:
             raise InputError(

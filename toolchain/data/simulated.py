@@ -78,6 +78,14 @@ class SimulatedEvents:
 
         return simulated(self.simulation, read, source.input_max, folder, progress)
 
+    def made(self, folder: Path, progress: Progress) -> list[Path]:
+        """The file of all recordings, simulated if it isn't there.
+
+        Raises:
+            InputError: as `recordings`.
+        """
+        return sorted({part.path for part in self.recordings(folder, progress).values()})
+
     @property
     def _images(self) -> Source:
         return DATASETS.load(self.simulation.images)

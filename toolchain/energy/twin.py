@@ -35,8 +35,9 @@ from ..progress import progress
 from ..recipe import NetworkSection, Recipe
 from ..run import Run
 from ..samples import load_with_progress, task_of
+from ..tasks import TeacherTask, ann_accuracy_on
 from ..teaching import over_time, teacher_task
-from ..training import TeacherTask, ann_accuracy_on, precision_of
+from ..training import precision_of
 
 ROLE = "twin"
 

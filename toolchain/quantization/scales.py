@@ -146,8 +146,7 @@ class Rules:
         if scales.min() == 0:
             raise self._refusal(int(scales.argmin()), clip)
         if self.one_scale:
-            used = scales if self.population.is_readout else scales[~self.zero]
-            return np.full_like(scales, used.min(initial=scales.max()))
+            return np.full_like(scales, scales.min())
         return scales if self.form.bits == 1 else np.where(self.zero, 1, scales)
 
     @property

@@ -8,9 +8,10 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
+from ...export.target import get_target
+from ..arithmetic import record_on
 from ..run import Run
 from ..samples import take
-from ..simulation.simulator import record
 
 STUDENT, TEACHER, ACCENT = "#2457c5", "#8a8f98", "#c8501e"
 RASTER_NEURONS = 120
@@ -58,7 +59,10 @@ def _plot_tap(axes: Any, student: Sequence[Row]) -> None:
     norms = [row.get("tap_gradient_norms", {}) for row in student]
     for name in norms[0] if norms else ():
         if name != "ce" and "ce" in norms[0]:
-            axes.plot(epochs, [norm[name] / norm["ce"] for norm in norms], label=f"|∇{name}| / |∇ce|")
+            ratios = [
+                norm[name] / norm["ce"] if norm["ce"] else float("nan") for norm in norms
+            ]  # none if all is silent
+            axes.plot(epochs, ratios, label=f"|∇{name}| / |∇ce|")
     if student and "map_agreement" in student[0]:
         axes.plot(epochs, [row["map_agreement"] for row in student], color=ACCENT, label="map agreement")
     axes.set(title="at the tap", xlabel="epoch")

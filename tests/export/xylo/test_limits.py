@@ -59,7 +59,7 @@ BROKEN = {
     ),
     "reset": (
         lambda: network(hidden1=neuron(reset="zero", max_spikes=31)),
-        "hidden1: what a spike does is sets",
+        "hidden1: reset is to zero",
     ),
     "hidden spikes": (
         lambda: network(hidden2=neuron(max_spikes=1)),
@@ -167,7 +167,7 @@ def test_the_ordinary_digits_student_is_refused_with_every_limit():
     for reason in (
         "number of input channels is 64",
         "events of a channel in a step is 16",
-        "neuron1: what a spike does is sets v to zero",
+        "neuron1: reset is to zero, the target allows by taking the threshold away",
         "neuron1: spikes of a hidden neuron in a step is 1",
         "neuron1: current decay is 0",
         "path from input is a convolution",

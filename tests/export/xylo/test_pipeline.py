@@ -17,8 +17,9 @@ from snnkd.export.target import get_target
 from snnkd.toolchain.run import Run
 from snnkd.toolchain.validation import agrees, disagreement
 
-SMALL = ["student.options.widths=[24, 16]", "student.epochs=3"]
+SMALL = ["student.options={widths=[24, 16]}", "student.epochs=3"]
 SAMPLES = 12
+SLOW = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +66,9 @@ def test_the_same_network_gives_the_same_bytes(run, trained):
         assert ours.read_bytes() == theirs.read_bytes(), name
 
 
-@pytest.mark.parametrize("what", ["weight", "threshold", "dash"])
+@pytest.mark.parametrize(
+    "what", ["weight", *(pytest.param(each, marks=SLOW) for each in ("threshold", "dash"))]
+)
 def test_a_change_on_the_way_to_the_chip_is_found(run, what):
     path = run.target_folder("xylo") / "network.npz"
     with np.load(path) as file:
@@ -110,7 +113,7 @@ def test_energy_counts_several_spikes_of_a_step_as_one_event(run):
 def test_the_chip_with_fewer_outputs_refuses_it_by_name(run):
     with pytest.raises(Refusal, match=r"xylo-audio2: network: number of output neurons is 10, .* allows 8"):
         run.export("xylo-audio2")
-    with pytest.raises(Refusal, match="doesn't fit loihi2: .*takes its threshold away"):
+    with pytest.raises(Refusal, match=r"doesn't fit loihi2: .*takes its threshold away"):
         run.export("loihi2")
 
 
@@ -208,7 +211,7 @@ def test_without_xylosim_one_line_says_what_to_install(run, monkeypatch):
         run.validate("xylo", samples=2)
 
 
-@pytest.mark.slow
+@SLOW
 def test_the_shipped_recipe_reaches_what_the_readme_says(tmp_path):
     """About 20 seconds of training on one core."""
     run = snnkd.train("digits-xylo", folder=tmp_path / "run")

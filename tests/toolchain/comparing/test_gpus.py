@@ -32,3 +32,5 @@ def test_runs_take_turns_and_then_whichever_is_free():
     assert lent == ["0", "1", "2", "0", "1"]
     assert least_used(("0", "1"), ["0", "1", "0"]) == "1"
     assert least_used((), ["", ""]) == ""
+    assert least_used(("0", "1", "2"), ["0", "1,2"], 2) == "0,1"
+    assert least_used(("0", "1", "2"), ["0,1"], 2) == "2,0"

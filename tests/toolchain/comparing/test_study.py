@@ -182,9 +182,9 @@ def test_a_run_costs_what_its_integer_network_does_and_runs_take_turns_on_gpus(s
     assert energy["nominal_j"]["mean"] == np.mean([row["energy_j_nominal"] for row in kd])
     assert energy["high_j"] == np.mean([row["energy_j_high"] for row in kd])
     assert energy["reasons"] == []
-    seen = (folder / "gpus").read_text().split()
+    seen = {*(folder / "gpus").read_text().split()} - {"none"}  # which the process started later was given
     assert seen
-    assert set(seen) <= {"0", "1"}
+    assert seen <= {"0", "1"}
 
 
 def test_another_recipe_does_not_go_into_a_study(study):

@@ -13,7 +13,7 @@ from scipy import ndimage
 
 from snnkd import InputError
 from snnkd.toolchain.data import saccade_files, simulated
-from snnkd.toolchain.data.datasets import DATASETS, Samples, Splits, load_dataset
+from snnkd.toolchain.data.datasets import DATASETS, Samples, Splits, fetch_dataset, load_dataset
 from snnkd.toolchain.data.fetch import data_root
 from snnkd.toolchain.data.presentation import Presentation
 from snnkd.toolchain.data.saccades import (
@@ -141,7 +141,11 @@ def test_what_does_not_fit_is_not_packed():
 
 def test_each_recording_is_its_image_s_alone(made, digits):
     """Whatever stood before it, and whichever shard it was in."""
-    assert {name: len(part.labels) for name, part in made.items()} == {"train": 12, "validation": 10, "test": 10}
+    assert {name: len(part.labels) for name, part in made.items()} == {
+        "train": 12,
+        "validation": 10,
+        "test": 10,
+    }
     chosen = saccade_files._chosen(SMALL, digits)
     for name, index in (("train", 0), ("train", 11), ("validation", 9), ("test", 3)):
         part, places = chosen[name]
@@ -280,3 +284,13 @@ def test_mnist_before_the_camera_gives_about_as_many_events_as_n_mnist():
         assert 3_900 < part.counts.mean() < 4_000
         assert 780 < part.counts.std() < 860
         assert np.bincount(part.labels).min() >= 0.08 * len(part.labels)
+
+
+def test_fetching_a_simulated_set_makes_it(made, monkeypatch):
+    source, folder = simulated.SimulatedEvents(SMALL), made["train"].path.parent
+    monkeypatch.setattr(type(DATASETS), "load", _loading(source, type(DATASETS).load))
+    root = folder.with_name("fetched")
+    root.mkdir()
+    (root / "digits-saccades").symlink_to(folder)
+    (path,) = fetch_dataset("digits-saccades", root)
+    assert path.resolve() == made["train"].path.resolve()

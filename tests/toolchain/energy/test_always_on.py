@@ -1,4 +1,4 @@
-"""A device that listens without pause: dynamic energy at the pace of real time, and static power all along."""
+"""A device that listens without pause: dynamic energy at real time's pace, static power all along."""
 
 from __future__ import annotations
 

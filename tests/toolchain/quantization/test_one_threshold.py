@@ -9,6 +9,7 @@ import pytest
 
 from snnkd import Refusal
 from snnkd.export.graph import Graph, InputPort, Neuron, Population, Synapse
+from snnkd.export.integers import weight_exponent
 from snnkd.export.target import get_target
 from snnkd.toolchain.quantization.quantize import quantize
 from snnkd.toolchain.simulation.simulator import record
@@ -50,7 +51,7 @@ def test_all_channels_share_the_largest_scale_that_holds(bits, calibrated, frame
         (scale,) = set(np.asarray(population.neuron.threshold).ravel().tolist())
         most = 2 ** (bits - 1) - 1
         assert np.array_equal(path.weight, np.clip(np.round(scale * exact.weight), -most, most))
-        assert not population.bias.any()
+        assert not population.bias.any() and weight_exponent(path.weight, bits) == 0
         ratio = np.abs(path.weight).max() / most
         assert ratio > 0.9 or (quantized.layers[population.depth - 1].membrane_share or 0) > 0.9
     fired = record(integers, frames, T).spikes

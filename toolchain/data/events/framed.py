@@ -23,7 +23,7 @@ import numpy as np
 from .... import InputError
 from ....export.files import atomic_path
 from ..fetch import Progress
-from .framing import CELLS_AT_ONCE, frames_of
+from .framing import frames_of
 from .options import EventAugmentation, EventOptions
 from .recordings import Events, Recordings, Sensor, prepared
 from .redraw import Redrawn
@@ -39,8 +39,8 @@ FOLDER = "framed"
 ALONE_BYTES, ALONE_RECORDINGS = 64 << 20, 4_000
 """Up to here one process is faster than several, which import first."""
 
-CHUNK = 256
-"""Recordings that a process frames at a time, at most."""
+CHUNK, CHUNK_CELLS = 256, 1 << 24
+"""Recordings, and cells of their frames, that a process makes at a time, at most: what bounds the memory."""
 
 MEMORY_SHARE = 0.8
 """Of the machine's memory: as much may frames take."""
@@ -158,7 +158,7 @@ def _made(
 ) -> np.ndarray:
     """Read and frame all recordings, and keep their events where a file is given."""
     frames = np.empty(shape, dtype=np.uint8)
-    total, size = len(part.recordings), min(CHUNK, max(1, CELLS_AT_ONCE // int(np.prod(shape[1:]))))
+    total, size = len(part.recordings), min(CHUNK, max(1, CHUNK_CELLS // int(np.prod(shape[1:]))))
     chunks = [part.recordings[start : start + size] for start in range(0, total, size)]
     work = partial(_framed_chunk, read, framing, events_file is not None)
     done = 0

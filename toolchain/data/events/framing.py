@@ -11,8 +11,8 @@ import numpy as np
 from .options import EventOptions
 from .recordings import Recordings
 
-CELLS_AT_ONCE = 1 << 24
-"""Cells of frames that are counted at a time: what bounds the memory."""
+CELLS_AT_ONCE = 1 << 18
+"""Cells of frames that are counted at a time: their counts fit in a core's cache."""
 
 
 def frames_of(recordings: Recordings, options: EventOptions, timesteps: int, duration_us: int) -> np.ndarray:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from snnkd import InputError
-from snnkd.toolchain.data.datasets import DATASETS, load_dataset
+from snnkd.toolchain.data.datasets import DATASETS, fetch_dataset, load_dataset
 from snnkd.toolchain.data.encoding import Encoding
 from snnkd.toolchain.data.events import framed
 from snnkd.toolchain.data.events.options import EventOptions
@@ -47,6 +47,7 @@ def loaded(split) -> list[bytes]:
 def test_n_mnist_is_what_was_written(writers, tmp_path):
     written = writers["n-mnist"](tmp_path, train=3, test=2)
     data = load_dataset("n-mnist", tmp_path, shown=shown(6))
+    assert fetch_dataset("n-mnist", tmp_path) == [tmp_path / "n-mnist"]
     assert data.temporal
     assert data.task.input_shape == (2, 34, 34)
     assert (data.task.input_max, data.task.classes) == (1, 10)
@@ -165,6 +166,9 @@ def test_missing_files_are_one_line_that_says_where_from(name, tmp_path):
     ) as found:
         load_dataset(name, tmp_path)
     assert "\n" not in str(found.value)
+    with pytest.raises(InputError) as fetched:
+        fetch_dataset(name, tmp_path)
+    assert str(fetched.value) == str(found.value)
 
 
 def test_damaged_recordings_are_named(writers, tmp_path):

@@ -14,7 +14,8 @@ tonic = pytest.importorskip("tonic")
 
 SENSOR = Sensor(13, 9)
 SIZE = (13, 9, 2)
-DTYPE = np.dtype([("x", int), ("y", int), ("t", int), ("p", int)])
+NAMES = ("x", "y", "t", "p")
+DTYPE = np.dtype([(name, int) for name in NAMES])
 DURATION = 100_003
 LARGEST = 255
 
@@ -28,7 +29,7 @@ def recorded(seed: int, count: int, duration: int = DURATION) -> Events:
 
 def structured(events: Events) -> np.ndarray:
     array = np.empty(len(events.t), DTYPE)
-    for name in DTYPE.names:
+    for name in NAMES:
         array[name] = getattr(events, name)
     return array
 

@@ -51,9 +51,10 @@ def test_one_epoch_on_shd(writers, tmp_path):
 
 @pytest.mark.slow
 def test_a_dense_student_learns_shd_and_is_exact_on_the_chip(writers, tmp_path):
-    writers["shd"](tmp_path, train=16, test=4)
-    run = snnkd.train("digits", shd_recipe(25), tmp_path / "run", tmp_path)
-    assert run.summary()["student"]["test_accuracy"] > 0.9
+    writers["shd"](tmp_path, train=12, test=3)
+    recipe = [*shd_recipe(12), "student.learning_rate=5e-3"]
+    run = snnkd.train("digits", recipe, tmp_path / "run", tmp_path)
+    assert run.summary()["student"]["test_accuracy"] > 0.5  # chance: 0.05
     run.export("loihi2", data_root=tmp_path)
     validated = run.validate("loihi2", samples=6, data_root=tmp_path)
     assert (validated["spike_mismatches"], validated["readout_mismatches"]) == (0, 0)
