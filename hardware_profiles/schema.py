@@ -59,6 +59,7 @@ class Limits(_Strict):
         cores_per_chip: cores that a network can use.
         chips: of the largest system that was built.
         neurons_per_core: the most neurons in a core.
+        one_core: whether the chip has a single core, which works through all layers one after the other.
         in_axons_per_core, out_axons_per_core: routing entries of a core.
         memory_bits_per_core: memory that synapses (and what shares it with them) may fill.
         neuron_state_bits: of that memory, what each neuron takes; None: neurons have memory of their own.
@@ -80,6 +81,7 @@ class Limits(_Strict):
     cores_per_chip: Size | None = None
     chips: Size | None = None
     neurons_per_core: Size | None = None
+    one_core: bool = False
     in_axons_per_core: Size | None = None
     out_axons_per_core: Size | None = None
     memory_bits_per_core: Size | None = None

@@ -36,15 +36,17 @@ def fail(reason: str) -> int:
 
 
 class Lines:
-    """Takes what a process prints: keeps the reason that it gives, and passes all on."""
+    """Takes what a process prints: keeps the reason that it gives and the last line, and passes all on."""
 
     def __init__(self, write: Callable[[str], object]):
         self.reason = ""
+        self.last = ""
         self._write = write
 
     def __call__(self, line: str) -> None:
         if line:
             self._write(f"{line}\n")
+            self.last = line
         if line.startswith(REASON):
             self.reason = line.removeprefix(REASON)
 

@@ -3,7 +3,7 @@
 Simulators that read NIR are given the float and the integer network; any other target the integer network
 that it quantises, as it exports and runs it. In the float network a spike may differ where the membrane lies
 within rounding of its threshold. In the integer network none may, but where the chip's registers cut off what
-a simulator keeps.
+a simulator keeps; then none may from the same network without that.
 """
 
 from __future__ import annotations
@@ -123,11 +123,15 @@ def simulators() -> list[Target]:
 def unexplained(answer: dict[str, Any]) -> list[str]:
     """The rows that differ without an excuse, or that failed, each in a line."""
     return [
-        f"{row['network']} network in {row['simulator']}: {_difference(row)}"
+        f"{_of(matrix)}{row['network']} network in {row['simulator']}: {_difference(row)}"
         for matrix in answer.get("matrices", [answer])
         for row in matrix["rows"]
         if not row["explained"]
     ]
+
+
+def _of(matrix: dict[str, Any]) -> str:
+    return f"{matrix['recipe']}'s " if "recipe" in matrix else ""
 
 
 def _difference(row: dict[str, Any]) -> str:

@@ -18,6 +18,8 @@ from .progress import progress
 from .run import Run
 from .tuned import finetuned
 
+CALIBRATED_ON_JUDGED = "calibrated on the samples that validate judges: a NIR file comes with no others"
+
 
 def export_run(
     run: Run,
@@ -36,7 +38,7 @@ def export_run(
         approximate: round decays that the target doesn't have; otherwise they are refused.
 
     Returns:
-        The answer of `snnkd export --json`.
+        The answer of `snnkd export --json`; its `notes` say what to know besides.
 
     Raises:
         Refusal: the network can't be expressed on the target, with every limit that it breaks.
@@ -48,10 +50,12 @@ def export_run(
         lower_student(run)
     graph = _float_graph(run, target)
     refuse(room.check(graph), target)
+    notes: list[str] = []
     with progress(f"export to {target}", 2) as report:
         tuned = None if post_training else finetuned(run, target, _bits(run, bits))
         if tuned is None:
             samples = None if graph.is_integer else run.samples(data_root).calibration
+            notes += [CALIBRATED_ON_JUDGED] if samples is not None and run.from_nir else []
             integers, ranges = quantize_for(room, graph, _bits(run, bits), samples, approximate)
         else:
             integers, ranges = tuned.graph, {layer["name"]: layer for layer in tuned.layers}
@@ -72,6 +76,7 @@ def export_run(
         **manifest.placement,
         "layers": [{**layer, **ranges.get(layer["name"], {})} for layer in manifest.layers],
         "problems": manifest.problems,
+        "notes": notes,
         "fidelity": fidelity(
             graph,
             integers,

@@ -273,10 +273,15 @@ class _Meter:
             self.sums[name] += float(term.detach()) * count
 
     def add_norms(self, batch: int, terms: dict[str, Tensor], tap: Tensor, share: Share) -> None:
-        """Add a share's part of the squared norm of each term's gradient."""
+        """Add a share's part of the squared norm of each term's gradient.
+
+        Shares hold different samples, so their squares add up; where each process has the whole of a small
+        batch, each adds its weight's part of the same square.
+        """
+        overlap = share.weight if share.is_whole else 1.0
         for name, term in terms.items():
             (gradient,) = torch.autograd.grad(term * share.weight, tap, retain_graph=True, allow_unused=True)
-            self.squares[name][batch] += 0.0 if gradient is None else float(gradient.norm()) ** 2
+            self.squares[name][batch] += 0.0 if gradient is None else float(gradient.norm()) ** 2 / overlap
 
     def summary(self, team: Team) -> Row:
         samples, correct = team.sum([self.samples, self.correct])

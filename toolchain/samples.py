@@ -1,4 +1,8 @@
-"""What a run is calibrated and judged on: a data set's splits, or arrays given with a NIR file."""
+"""What a run is calibrated and judged on: a data set's splits, or arrays given with a NIR file.
+
+Of a data set, no sample serves both. The samples of a NIR file serve both: `snnkd export` refines scales on
+the inputs (not on their labels) that `snnkd validate` then judges the network on, and says so.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +50,7 @@ class Samples:
     """Integer inputs, static (N, *shape) or event frames (N, T, *shape); by name where there are several.
 
     Attributes:
-        calibration: what scales are refined on; never the test split.
+        calibration: what scales are refined on; never a data set's test split, but with a NIR file `inputs`.
         inputs: what a network is judged on.
         labels: int64 (N,), or None where nobody knows them.
     """

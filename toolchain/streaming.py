@@ -28,6 +28,12 @@ from .samples import choose, take
 from .simulation.simulator import predictions
 from .validation import compare
 
+TOO_LONG = (
+    "reset the potentials between windows, or stream for fewer steps: once the range is left, chip and "
+    "integers may part"
+)
+"""The way out of a range that the length of a stream breaks."""
+
 
 def stream_run(
     run: Run,
@@ -119,10 +125,10 @@ def windows(recording: Recording, timesteps: int) -> Recording:
 def range_problems(room: Target, graph: Graph, steps: int) -> list[str]:
     """What the proof that nothing overflows, made for a sample's steps, doesn't cover in a stream of `steps`.
 
-    A register that overflows does so alike in the simulator and on the target; it is no difference, but may
-    cost accuracy.
+    The network holds for a sample's steps; what is broken here, the length of the stream breaks. A register
+    that overflows may cost accuracy, and chip and integers may part there.
     """
-    return [str(problem) for problem in room.check(replace(graph, timesteps=steps))]
+    return [str(replace(p, remedy=TOO_LONG)) for p in room.check(replace(graph, timesteps=steps))]
 
 
 def _executed(room: Target, folder: Path, stream: Inputs, steps: int, time_limit: float) -> Recording:

@@ -11,9 +11,11 @@ its own, with the student's T/W steps there; so what a method says of T steps ho
     L = 1/(W·B) Σ_{b,w} l( z_t(f_w), mean_{t in w} z_s[t] )          (NLD, and others on logits)
     L = 1/(W·B) Σ_{b,w} l( map of f_w, Σ_{t in w} student's spikes )  (SAMD, and others on maps)
 
-The student isn't reset between windows, and its cross-entropy is that of its mean over all T. W = 1 is an ANN
-that looks once. SAMD and NLD are published for what they call DVS data, how their teacher sees it isn't said:
-windows are our reading, after which nothing of the losses themselves has to change.
+The student isn't reset between windows. Its cross-entropy on labels is that of its mean over all T; methods
+that hold the cross-entropy themselves (temporal, joint) take it, like the rest of their losses, window by
+window. W = 1 is an ANN that looks once. SAMD and NLD are published for what they call DVS data, how their
+teacher sees it isn't said: windows are our reading, after which nothing of the losses themselves has to
+change.
 """
 
 from __future__ import annotations

@@ -1,18 +1,19 @@
 """A recipe's student without training: random weights, and BatchNorm's statistics from samples.
 
-Its spikes mean nothing, but there are some in every layer that its weights let fire: enough to see whether
-two programs compute the same.
+Its spikes mean nothing, but every layer has some: a layer that fires in less than 0.5 % or more than 60 % of
+its neurons and steps has its weights and biases doubled or halved until it doesn't, layer by layer from the
+input on, as training samples have it. So two programs that emit the same spikes do compute the same.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..export.graph import Graph
+from ..export.graph import Graph, Population
 from ..models.neurons import SpikingNeuron
 from .fitting import derived_seed
 from .networks import build_networks
@@ -25,6 +26,15 @@ if TYPE_CHECKING:
 
 STATISTICS_SAMPLES = 64
 """Training samples that BatchNorm's statistics are taken of."""
+
+BALANCE_SAMPLES = 16
+"""Training samples that firing rates are measured with."""
+
+RATES = 0.005, 0.6
+"""Spikes per neuron and step that a layer has at least and at most."""
+
+DOUBLINGS = 30
+"""So often a layer's weights are doubled or halved at most."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +81,8 @@ def untrained(recipe: Recipe, data_root: Path | None, fetch: bool = False) -> Un
     student = _student(recipe, data.task)
     _settle(student, data.train.inputs[:STATISTICS_SAMPLES].numpy())
     calibration = data.validation.inputs[: recipe.quantization.calibration_samples].numpy()
-    return Untrained(_lowered(student), calibration, data.test.inputs.numpy())
+    graph = balanced(_lowered(student), data.train.inputs[:BALANCE_SAMPLES].numpy())
+    return Untrained(graph, calibration, data.test.inputs.numpy())
 
 
 def _data(recipe: Recipe, data_root: Path | None, fetch: bool) -> DataSet:
@@ -109,3 +120,33 @@ def _lowered(student: Any) -> Graph:
     from ..export.student import student_to_graph
 
     return student_to_graph(student)
+
+
+def balanced(graph: Graph, samples: np.ndarray) -> Graph:
+    """`graph`, a float network, with every spiking layer's rate for `samples` within `RATES`.
+
+    A layer that is within them stays as it is; one that gets nothing stays silent.
+    """
+    rates = _rates(graph, samples)
+    for name in [population.name for population in graph.spiking]:
+        for _ in range(DOUBLINGS):
+            rate = rates[name]
+            if RATES[0] <= rate <= RATES[1]:
+                break
+            factor = 2.0 if rate < RATES[0] else 0.5
+            populations = (_scaled(p, factor) if p.name == name else p for p in graph.populations)
+            graph = replace(graph, populations=tuple(populations))
+            rates = _rates(graph, samples)
+    return graph
+
+
+def _rates(graph: Graph, samples: np.ndarray) -> dict[str, float]:
+    """Spikes per neuron and step of each spiking population."""
+    from .simulation.simulator import record
+
+    return {n: float(s.mean()) for n, s in record(graph, samples, graph.steps).spikes.items()}
+
+
+def _scaled(population: Population, factor: float) -> Population:
+    synapses = tuple(replace(synapse, weight=synapse.weight * factor) for synapse in population.synapses)
+    return replace(population, synapses=synapses, bias=population.bias * factor)

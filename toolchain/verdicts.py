@@ -15,9 +15,19 @@ from typing import Any
 import numpy as np
 
 from .. import Refusal, SnnkdError
+from ..export.bounds import steps_remembered
 from ..export.graph import Graph
+from ..export.integers import FRACTION_BITS
+from ..export.nir import margin, raised
 from ..export.script import NotInstalledError, TimeOverError
-from ..export.simulators.comparison import ROUNDING, Comparison, Difference, compare_with_simulator
+from ..export.simulators.comparison import (
+    ROUNDING,
+    Comparison,
+    Difference,
+    Membrane,
+    compare_spikes,
+    run_in_simulator,
+)
 from ..export.simulators.target import SimulatorTarget
 from ..export.target import Inputs, Problem, Progress, Recording, Target, arithmetic_of, peculiarity_problems
 from .arithmetic import quantize_for, record_on
@@ -28,6 +38,9 @@ EXACT, APPROXIMATE, REFUSED, MISSING = "exact", "approximate", "refused", "not i
 FAILED, UNFINISHED = "failed", "not finished"
 
 FLOAT, INTEGER = "float", "integer"
+
+WHOLE_DECAYS = (0.0, 1.0)
+"""Those whose products have no fraction to cut off."""
 
 NAMED = 4
 """So many layers of one problem are named; of more, how many more there are."""
@@ -91,10 +104,14 @@ class Subject:
 
 def summed_up(problems: Sequence[Problem]) -> str:
     """All problems in a line, one that several layers share said once."""
+    return "; ".join(_lines(problems))
+
+
+def _lines(problems: Sequence[Problem]) -> list[str]:
     layers: dict[Problem, list[str]] = {}
     for problem in problems:
         layers.setdefault(replace(problem, layer=""), []).append(problem.layer)
-    return "; ".join(str(replace(shared, layer=_listed(names))) for shared, names in layers.items())
+    return [str(replace(shared, layer=_listed(names))) for shared, names in layers.items()]
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -113,8 +130,12 @@ def judged(
     """What a simulator makes of the "float" or "integer" network of `subject`; nothing is raised.
 
     Returns:
-        {"network", "simulator", "verdict", "reason", "neuron_steps", "differing", "share",
-        "samples_differing", "readouts_differing", "explained", "seconds"}.
+        {"network", "simulator", "verdict", "reason", "problems", "neuron_steps", "differing", "share",
+        "samples_differing", "readouts_differing", "differing_untruncated", "explained", "firing_rates",
+        "silent", "seconds"}. "problems": every limit that a refused network breaks, a line each.
+        "differing_untruncated": spikes that differ from the integer network without the chip's truncation,
+        None where that wasn't asked. "firing_rates": of what was executed, spikes per neuron and step by
+        population; "silent": those that never fired, of which "exact" says little.
     """
     started = time.perf_counter()
     row = {"network": network, "simulator": room.name}
@@ -124,7 +145,9 @@ def judged(
         else:
             found = _judged_there(room, subject, time_limit, progress)
     except Refusal as refusal:
-        found = _row(REFUSED, _reason(room, refusal))
+        reason = _reason(room, refusal)
+        broken = refusal.problems if isinstance(refusal, _Broken) else ()
+        found = {**_row(REFUSED, reason), "problems": _lines(broken) or [reason]}
     except NotInstalledError as error:
         found = _row(MISSING, str(error))
     except TimeOverError as error:
@@ -143,26 +166,94 @@ def _judged_here(room: SimulatorTarget, network: str, subject: Subject, time_lim
         raise Refusal(f"the network has {len(inputs)} inputs, {room.name} runs networks with one")
     graph = subject.floats if network == FLOAT else subject.integers_for(room)
     if found := peculiarity_problems(graph) or [*room.misreadings(room.view(graph).to_nir())]:
-        raise Refusal(summed_up(found))
+        raise _Broken(found)
     recording = subject.float_recording() if network == FLOAT else subject.recorded(room, graph)
+    with _within(time_limit, room.name):
+        theirs = run_in_simulator(room, room.view(graph).to_nir(), inputs, graph.steps)
+    compared = compare_spikes(graph, recording.spikes, theirs, _membranes(graph, inputs))
+    return {**_explained_here(room, graph, inputs, theirs, compared), **_fired(recording)}
+
+
+def _explained_here(
+    room: SimulatorTarget, graph: Graph, inputs: np.ndarray, theirs: dict[str, np.ndarray], found: Comparison
+) -> Row:
+    """The verdict on `theirs`, what `room` emitted; `found` says where it differs from what is emitted here.
+
+    That an integer network may differ for the chip's truncation is no excuse by itself. What differs first in
+    a sample must lie so near its threshold as truncation moves a potential, and nothing may differ from the
+    same integers without truncation, but for the rounding of floating point.
+    """
+    if found.mismatches == 0:
+        return _row(EXACT, "", found)
+    real = [first for first in found.first if not first.within_rounding]
+    if not graph.is_integer:
+        return _row(APPROXIMATE, _described(real[0]) if real else _rounded(found), found, not real)
+    unproven = room.inexactness(graph)
+    if not unproven:
+        return _row(APPROXIMATE, _described((real or found.first)[0]), found, explained=False)
+    kept = untruncated(graph)
+    spikes = record(kept, inputs, kept.steps).spikes
+    left = compare_spikes(kept, spikes, theirs, _membranes(kept, inputs))
+    real = [first for first in left.first if not first.within_rounding]
+    reason = f"{summed_up(unproven)}; {left.mismatches:,} differ from the same network without the chip's"
+    reason = f"{reason} truncation"
+    if left.mismatches:
+        reason = f"{reason}, {_described(real[0]) if real else _rounded(left)}"
+    beyond = [first for first in found.first if not _is_truncation(graph, first)]
+    if beyond:
+        reason = f"{reason}; truncation doesn't reach so far: {_described(beyond[0])}"
+    return {
+        **_row(APPROXIMATE, reason, found, explained=not real and not beyond),
+        "differing_untruncated": left.mismatches,
+    }
+
+
+def untruncated(graph: Graph) -> Graph:
+    """An integer network as simulators are given it: the same numbers, and no register that cuts them off.
+
+    Its thresholds lie where they are written, half a step of the membrane above the integer.
+    """
+    gap = margin(graph)
+    populations = tuple(
+        p if p.neuron is None else replace(p, neuron=raised(p.neuron, gap)) for p in graph.populations
+    )
+    return replace(graph, populations=populations, weight_bits=None)
+
+
+def _is_truncation(graph: Graph, first: Difference) -> bool:
+    """Whether the chip's truncation can be why a potential is on the other side of its threshold.
+
+    A product loses less than the registers' lowest bit, of which a memory keeps its decay step by step. Up to
+    the first spike that differs both potentials have summed up the same.
+    """
+    population = graph[first.population]
+    neuron = population.neuron
+    assert neuron is not None and first.distance is not None
+    bit = 2.0**-FRACTION_BITS
+    lost = (
+        0.0
+        if neuron.current_decay in WHOLE_DECAYS
+        else bit * steps_remembered(neuron.current_decay, graph.steps)
+    )
+    lost += 0.0 if neuron.decay in WHOLE_DECAYS else bit
+    reach = lost * steps_remembered(neuron.decay, graph.steps) + bit / 2
+    threshold = abs(float(np.broadcast_to(neuron.threshold, population.shape)[first.neuron])) or 1.0
+    return abs(first.distance) * threshold <= reach + ROUNDING * threshold
+
+
+def _membranes(graph: Graph, inputs: np.ndarray) -> Membrane:
     simulator = Simulator(graph, graph.steps)
 
     def membrane(population: str, sample: int) -> np.ndarray:
         return simulator.membrane(inputs[sample : sample + 1], population)[:, 0].numpy()
 
-    with _within(time_limit, room.name):
-        compared = compare_with_simulator(room, graph, inputs, recording.spikes, membrane)
-    if compared.mismatches == 0:
-        return _row(EXACT, "", compared)
-    unproven = room.inexactness(graph) if graph.is_integer else []
-    real = [first for first in compared.first if not first.within_rounding]
-    if unproven:
-        return _row(APPROXIMATE, summed_up(unproven), compared)
-    if real or graph.is_integer:
-        return _row(APPROXIMATE, _described((real or compared.first)[0]), compared, explained=False)
-    furthest = max(abs(first.distance or 0) for first in compared.first)
-    reason = f"membranes within {furthest:.1e} of their thresholds (rounding: up to {ROUNDING:g})"
-    return _row(APPROXIMATE, reason, compared)
+    return membrane
+
+
+def _fired(recording: Recording) -> Row:
+    """How often the populations fired in what was executed, and which never did."""
+    rates = {name: float(spikes.mean()) for name, spikes in recording.spikes.items()}
+    return {"firing_rates": rates, "silent": [name for name, rate in rates.items() if rate == 0]}
 
 
 def _judged_there(room: Target, subject: Subject, time_limit: float, progress: Progress | None) -> Row:
@@ -184,14 +275,13 @@ def _judged_there(room: Target, subject: Subject, time_limit: float, progress: P
         where = f"sample {first['sample']}, step {first['step'] + 1}, {first['layer']}[{first['neuron']}]"
         reason = f"{readouts:,} read-outs differ; the first of all in {where}"
     return {
-        "verdict": EXACT if first is None else APPROXIMATE,
-        "reason": reason,
+        **_row(EXACT if first is None else APPROXIMATE, reason, explained=first is None),
+        **_fired(ours),
         "neuron_steps": steps,
         "differing": wrong,
         "share": wrong / max(1, steps),
         "samples_differing": int(samples.sum()),
         "readouts_differing": readouts,
-        "explained": first is None,
     }
 
 
@@ -205,7 +295,15 @@ def _same_integers(room: Target, other: Target) -> bool:
 
 def _refuse(room: Target, graph: Graph) -> None:
     if found := room.check(graph):
-        raise Refusal(summed_up(found))
+        raise _Broken(found)
+
+
+class _Broken(Refusal):
+    """A refusal that keeps the limits that are broken apart."""
+
+    def __init__(self, problems: Sequence[Problem]):
+        super().__init__(summed_up(problems))
+        self.problems = problems
 
 
 def _reason(room: Target, refusal: Refusal) -> str:
@@ -246,13 +344,22 @@ def _row(verdict: str, reason: str, found: Comparison | None = None, explained: 
     return {
         "verdict": verdict,
         "reason": reason,
+        "problems": [],
         "neuron_steps": found and found.neuron_steps,
         "differing": found and found.mismatches,
         "share": found and found.mismatches / found.neuron_steps,
         "samples_differing": found and len(found.first),
         "readouts_differing": None,
+        "differing_untruncated": None,
         "explained": explained,
+        "firing_rates": {},
+        "silent": [],
     }
+
+
+def _rounded(found: Comparison) -> str:
+    furthest = max(abs(first.distance or 0) for first in found.first)
+    return f"membranes within {furthest:.1e} of their thresholds (rounding: up to {ROUNDING:g})"
 
 
 def _described(first: Difference) -> str:

@@ -99,6 +99,16 @@ def compare_with_simulator(
     """
     timesteps = next(iter(spikes.values())).shape[1]
     theirs = run_in_simulator(simulator, simulator.view(graph).to_nir(), inputs, timesteps)
+    return compare_spikes(graph, spikes, theirs, membrane)
+
+
+def compare_spikes(
+    graph: Graph,
+    spikes: dict[str, np.ndarray],
+    theirs: dict[str, np.ndarray],
+    membrane: Membrane | None = None,
+) -> Comparison:
+    """Compare what `graph` emitted here with what it emitted elsewhere, both (N, T, *shape), by ==."""
     differing = {p.name: theirs[p.name] != spikes[p.name] for p in graph.spiking}
     samples = np.flatnonzero(np.any([d.reshape(len(d), -1).any(1) for d in differing.values()], axis=0))
     return Comparison(
@@ -111,18 +121,24 @@ def compare_with_simulator(
 def _first_difference(
     graph: Graph, differing: dict[str, np.ndarray], sample: int, membrane: Membrane | None
 ) -> Difference:
-    """The earliest, and in one step the one nearest to the input, since spikes pass all layers in a step."""
+    """The earliest, and in one step that of the population nearest to the input: spikes pass all in a step.
+
+    Of several neurons of it that differ in that step none is another's cause: the one whose membrane is
+    furthest from its threshold stands for them, so that rounding excuses it only where it excuses all.
+    """
     found = []
     for order, population in enumerate(graph.spiking):
         places = np.argwhere(differing[population.name][sample])
         if len(places):
-            step, *neuron = (int(index) for index in places[0])
-            found.append((step, order, tuple(neuron)))
-    step, order, neuron = min(found)
+            found.append((int(places[0][0]), order))
+    step, order = min(found)
     population = graph.spiking[order]
-    distance = None
+    neurons = np.argwhere(differing[population.name][sample, step])
+    furthest, distance = 0, None
     if membrane is not None and population.neuron is not None:
-        threshold = float(np.broadcast_to(population.neuron.threshold, population.shape)[neuron])
-        potential = float(membrane(population.name, sample)[(step, *neuron)])
-        distance = (potential - threshold) / (abs(threshold) or 1)
-    return Difference(population.name, sample, step, neuron, distance)
+        threshold = np.broadcast_to(population.neuron.threshold, population.shape).astype(np.float64)
+        away = membrane(population.name, sample)[step] - threshold
+        away = (away / np.where(threshold == 0, 1, np.abs(threshold)))[tuple(neurons.T)]
+        furthest = int(np.argmax(np.abs(away)))
+        distance = float(away[furthest])
+    return Difference(population.name, sample, step, tuple(map(int, neurons[furthest])), distance)

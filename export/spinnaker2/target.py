@@ -125,5 +125,5 @@ def _layer(population: Population, cores: int) -> dict[str, Any]:
         "shape": list(population.shape),
         "depth": population.depth,
         "cores": cores,
-        "range": "proven",
+        "range": "proven for float32",
     }

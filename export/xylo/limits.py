@@ -80,7 +80,8 @@ def _neuron_problems(population: Population, is_output: bool) -> Iterator[Proble
     most = OUTPUT_SPIKES if is_output else HIDDEN_SPIKES
     if neuron.max_spikes != most:
         kind = "an output" if is_output else "a hidden"
-        yield Problem(name, f"spikes of {kind} neuron in a step", neuron.max_spikes, most, remedy)
+        found, allowed = f"at most {neuron.max_spikes}", f"up to {most}" if most > 1 else f"at most {most}"
+        yield Problem(name, f"number of spikes of {kind} neuron in a step", found, allowed, remedy)
     for what in ("current_decay", "decay"):
         if dash_of(getattr(neuron, what)) is None:
             shown = f"{getattr(neuron, what):.10g}"

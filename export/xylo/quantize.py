@@ -37,7 +37,7 @@ def quantize(
         calibration: samples that show how far states go; None: weights aren't shifted.
 
     Raises:
-        Refusal: weights of so many bits don't fit.
+        Refusal: weights of so many bits don't fit, or a threshold is too small beside its neuron's weights.
         InputError: the network is one of integers already, or the samples don't fit it.
     """
     if graph.is_integer:
@@ -117,7 +117,13 @@ def _integer(population: Population, scales: np.ndarray, step: int) -> Populatio
         replace(s, kind="dense", weight=step * np.round(matrix(s) * scales[:, None] / step))
         for s in population.synapses
     )
-    threshold = np.maximum(scaled(neuron.threshold), 1)
+    threshold = scaled(neuron.threshold)
+    if np.any(threshold < 1):
+        least, most = float(np.min(neuron.threshold)), float(_largest_weights(population).max())
+        raise Refusal(
+            f"{population.name}: a threshold of {least:.4g} is nothing beside weights up to {most:.4g}, so "
+            "no integer is near it; train with smaller weights"
+        )
     return replace(
         population,
         synapses=synapses,

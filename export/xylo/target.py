@@ -35,6 +35,7 @@ class Xylo:
     description = "SynSense Xylo IMU: one recurrent population of 496 neurons; run in xylosim, not on silicon"
     backend = "xylosim"
     profile = "xylo-audio2"
+    profile_stands_in_for = "Xylo IMU"
     chip = chips.IMU
     constraints = chips.CONSTRAINTS
     arithmetic = XyloArithmetic()
@@ -114,6 +115,7 @@ class XyloAudio2(Xylo):
         "SynSense Xylo Audio 2: one recurrent population of 1000 neurons, 8 outputs; run in xylosim, "
         "not on silicon"
     )
+    profile_stands_in_for = ""
     chip = chips.AUDIO2
 
 

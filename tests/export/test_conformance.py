@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from snnkd import InputError, Refusal
 from snnkd.export.graph import Graph
 from snnkd.export.nir import read_nir, to_nir, write_nir
-from snnkd.export.simulators.comparison import compare_with_simulator, run_in_simulator
+from snnkd.export.simulators.comparison import compare_spikes, compare_with_simulator, run_in_simulator
 from snnkd.export.student import student_to_graph
 from snnkd.export.target import get_target
 from snnkd.models.contract import TaskShape
@@ -223,6 +223,28 @@ def test_the_first_difference_is_the_cause(draw_graph, simulate):
     named = [(d.population, d.sample, d.step, d.neuron, d.distance) for d in found.first]
     assert named == [("n4", 2, 3, (4,), None), ("n2", 5, 1, (3, 1, 1), None)]
     assert found.mismatches == 3
+
+
+def test_rounding_excuses_a_step_only_where_it_excuses_every_neuron_of_it(draw_graph, simulate):
+    """Two spikes of one step are inverted; the first of the two as if its membrane lay on its threshold."""
+    graph = replace(draw_graph(3, integer=False, plain=True), timesteps=4)
+    inputs = inputs_for(graph, 4, 3)
+    trace = simulate(graph, inputs, 4)
+    theirs = run_in_simulator(SPIKINGJELLY, SPIKINGJELLY.view(graph).to_nir(), inputs, 4)
+    assert compare_spikes(graph, theirs, theirs, membrane_of(trace)).mismatches == 0
+    first, far = (0, 0, 0), (1, 2, 1)
+    membranes = trace.membranes["n1"].copy()
+    threshold = np.broadcast_to(graph["n1"].neuron.threshold, graph["n1"].shape)
+    membranes[(2, 1, *first)] = threshold[first]
+    membranes[(2, 1, *far)] = 1.5 * threshold[far]
+    for neurons, wanted, excused in (([first], first, True), ([first, far], far, False)):
+        ours = {name: spikes.copy() for name, spikes in theirs.items()}
+        for neuron in neurons:
+            ours["n1"][(2, 1, *neuron)] ^= 1
+        (found,) = compare_spikes(graph, ours, theirs, lambda _, sample: membranes[sample]).first
+        assert (found.population, found.step, found.neuron) == ("n1", 1, wanted)
+        assert found.within_rounding == excused
+        assert found.distance == pytest.approx(0 if excused else 0.5)
 
 
 def test_torch_is_left_as_it_was(draw_graph):

@@ -173,3 +173,12 @@ def test_the_batch_is_dynamic(tmp_path, simulate, draw_graph):
         few = logits_of(tmp_path, name, inputs[:3], graph.steps, SECONDS)
         np.testing.assert_allclose(together[:3], few, atol=1e-6)
         assert together.shape == (120, 3)
+
+
+def test_what_is_not_a_number_is_beyond_every_tolerance():
+    reference = np.array([[0.5, 0.25], [1.0, 0.0]])
+    ours = np.array([[np.nan, np.nan], [1.0, 0.0]], dtype=np.float32)
+    assert comparison._closeness(ours, reference, None)["samples_beyond_tolerance"] == 1
+    apart = reference + np.array([[0], [2e-5]])
+    assert comparison._closeness(apart, reference, None)["samples_beyond_tolerance"] == 1
+    assert comparison._closeness(reference, reference, None)["samples_beyond_tolerance"] == 0

@@ -15,12 +15,13 @@ from snnkd.export.graph import Graph, InputPort, Neuron, Population, Synapse
 from snnkd.export.nir import to_nir, write_nir
 from snnkd.export.onnx.target import Onnx
 from snnkd.export.spikingjelly.target import SpikingJelly
-from snnkd.export.target import TARGETS, Problem
-from snnkd.toolchain import conformance
+from snnkd.export.target import TARGETS, Problem, get_target
+from snnkd.toolchain import conformance, verdicts
 from snnkd.toolchain.recipe import load_recipe
 from snnkd.toolchain.run import Run
+from snnkd.toolchain.simulation.simulator import record
 from snnkd.toolchain.tables import conformance_table, recipes_table
-from snnkd.toolchain.untrained import untrained
+from snnkd.toolchain.untrained import BALANCE_SAMPLES, RATES, balanced, untrained
 from snnkd.toolchain.verdicts import summed_up
 
 NAMES = ["norse", "snntorch", "spikingjelly"]
@@ -119,7 +120,96 @@ def test_what_the_chip_cuts_off_and_what_is_misread_are_named(long_run):
         assert rows[name]["verdict"] == "approximate" and 0 < rows[name]["share"] < 1e-3
         wanted = "before, hidden: number of halvings, T is 40, the target allows 7"
         assert rows[name]["reason"].startswith(wanted)
+        left = rows[name]["differing_untruncated"]  # potentials that lie on the raised thresholds
+        assert left < rows[name]["differing"] and rows[name]["explained"]
+        assert f"; {left} differ from the same network without the chip's" in rows[name]["reason"]
+        assert not left or "membranes within 0.0e+00 of their thresholds" in rows[name]["reason"]
+        assert set(rows[name]["firing_rates"]) == {"before", "hidden"} and rows[name]["silent"] == []
     assert conformance.unexplained(answer) == []
+
+
+class OneUnitLess(SpikingJelly):
+    """SpikingJelly that is given the network with one weight a unit smaller."""
+
+    name = "one-unit-less"
+
+    @staticmethod
+    def view(graph):
+        first, *rest = graph.populations
+        weight = first.synapses[0].weight.copy()
+        weight[weight.sum(axis=1).argmax(), 0] -= 1
+        changed = replace(first, synapses=(replace(first.synapses[0], weight=weight),))
+        return SpikingJelly.view(replace(graph, populations=(changed, *rest)))
+
+    def inexactness(self, graph):
+        return SpikingJelly().inexactness(graph)
+
+
+def test_truncation_excuses_no_other_weight(long_run, monkeypatch):
+    monkeypatch.setattr(conformance, "simulators", lambda: [OneUnitLess()])
+    (row,) = (row for row in long_run.conformance(samples=50)["rows"] if row["network"] == "integer")
+    assert row["differing_untruncated"] > 0 and not row["explained"]
+    assert "the first in sample" in row["reason"]
+
+
+@pytest.mark.parametrize("inverted", [1, 50 * 40 * 30], ids=["one", "all"])
+def test_truncation_excuses_no_spike_that_is_inverted_here(long_run, monkeypatch, inverted):
+    """The simulator still does what the network without truncation does: that alone is no excuse."""
+
+    recorded = verdicts.Subject.recorded
+
+    def wrong(*arguments):
+        recording = recorded(*arguments)
+        spikes = {name: emitted.copy() for name, emitted in recording.spikes.items()}
+        spikes["hidden"].reshape(-1)[:inverted] ^= 1
+        return replace(recording, spikes=spikes)
+
+    monkeypatch.setattr(verdicts.Subject, "recorded", wrong)
+    answer = long_run.conformance(samples=50, only=["spikingjelly"])
+    (row,) = (row for row in answer["rows"] if row["network"] == "integer")
+    assert row["differing"] >= inverted * 0.99 and not row["explained"]
+    assert row["differing_untruncated"] < 20 and "truncation doesn't reach so far" in row["reason"]
+
+
+def test_what_never_fires_is_named(exported):
+    """A network whose second layer can't reach its thresholds: its silence is the same everywhere."""
+    graph = exported.float_graph()
+    raised = replace(graph.populations[1].neuron, threshold=graph.populations[1].neuron.threshold * 1e6)
+    graph = replace(
+        graph,
+        populations=(
+            graph.populations[0],
+            replace(graph.populations[1], neuron=raised),
+            *graph.populations[2:],
+        ),
+    )
+    given = exported.samples()
+    room = get_target("spikingjelly")
+    subject = verdicts.Subject(graph, get_target("loihi2"), None, given.inputs[:2], given.calibration, 8)
+    row = verdicts.judged(room, "float", subject, 60)
+    assert (row["verdict"], row["silent"]) == ("exact", ["neuron2"])
+    assert row["firing_rates"]["neuron1"] > 0 == row["firing_rates"]["neuron2"]
+    answer = {"weights": "trained", "samples": 2, "timesteps": 4, "rows": [row], "not_executable": []}
+    assert "float: neuron2 (in spikingjelly)" in text_of(conformance_table(answer))
+
+
+def test_an_untrained_students_layers_all_fire(tmp_path):
+    """With weights far too small and far too large: each layer is scaled by a power of two."""
+    student = untrained(load_recipe("digits-speck"), tmp_path)
+    samples = student.inputs[:BALANCE_SAMPLES]
+    rates = {n: s.mean() for n, s in record(student.graph, samples, student.graph.steps).spikes.items()}
+    assert list(rates) == ["neuron1", "neuron2", "classes"] and min(rates.values()) > 0.002
+    off = replace(student.graph, populations=tuple(
+        replace(p, synapses=tuple(replace(s, weight=s.weight * factor) for s in p.synapses))
+        for p, factor in zip(student.graph.populations, (1 / 64, 1, 256), strict=True)
+    ))  # fmt: skip
+    again = balanced(off, samples)
+    for population in again.spiking:
+        rate = record(again, samples, again.steps).spikes[population.name].mean()
+        assert RATES[0] <= rate <= RATES[1]
+        ratio = population.synapses[0].weight / off[population.name].synapses[0].weight
+        assert len(factors := set(ratio[np.isfinite(ratio)].tolist())) == 1
+        assert np.log2(factors.pop()) % 1 == 0
 
 
 def test_a_simulator_that_is_missing_is_a_row(exported, monkeypatch):
@@ -213,7 +303,10 @@ def test_an_untrained_students_matrix_needs_no_run(tmp_path):
     verdicts = {(row["network"], row["simulator"]): row["verdict"] for row in matrix["rows"]}
     assert verdicts["float", "spikingjelly"] == verdicts["integer", "onnx"] == "exact"
     assert verdicts["integer", "speck"] in ("exact", "not installed")
-    assert 0 < matrix["firing_rates"]["neuron1"] < 0.9
+    assert all(0 < rate < 0.9 for rate in matrix["firing_rates"].values())
+    for row in matrix["rows"]:
+        if row["verdict"] == "exact":
+            assert list(row["firing_rates"]) == ["neuron1", "neuron2", "classes"] and row["silent"] == []
 
 
 @pytest.mark.slow
@@ -234,7 +327,7 @@ def test_the_shipped_recipes_whose_data_is_there_are_judged(tmp_path, monkeypatc
     assert answer["left_out"]["cifar10-resnet20"] == "188,416 neurons; --large takes it"
     assert "neurons" not in answer["left_out"]["mnist"]
     shown = text_of(recipes_table(answer))
-    assert "random weights" in shown and "left out: mnist" in shown
+    assert "(random weights)" in " ".join(shown.split()) and "left out: mnist" in shown
 
 
 def test_the_same_seed_gives_the_same_untrained_student(tmp_path):
@@ -253,11 +346,60 @@ def test_long_reasons_are_wrapped_and_said_once():
         "last: type is Scale, the target allows LIF"
     )
     row = {"network": "float", "simulator": "norse", "verdict": "refused", "reason": reason * 3}
-    row |= {"differing": None, "explained": True}
+    row |= {"differing": None, "explained": True, "problems": [reason * 3], "silent": []}
     answer = {"weights": "trained", "samples": 1, "timesteps": 4, "rows": [row], "not_executable": ["paper"]}
     lines = text_of(conformance_table(answer)).splitlines()
     assert max(map(len, lines)) <= WIDTH and len(lines) > 8
     assert lines[-1].strip() == "without a simulator that can be installed: paper"
+    row["problems"] = [reason, *["elsewhere"] * 3]
+    lines = text_of(conformance_table(answer)).splitlines()
+    assert max(map(len, lines)) <= WIDTH and "elsewhere" not in "".join(lines)
+    assert any("… and 3 more" in line for line in lines)
+
+
+def test_the_matrix_of_recipes_can_be_read():
+    """Names of targets are whole, recipes with the same marks share a row, equal reasons are said once."""
+    alone = {"differing": None, "share": None, "explained": True, "silent": [], "firing_rates": {}}
+    exact = {
+        **alone,
+        "verdict": "exact",
+        "reason": "",
+        "problems": [],
+        "firing_rates": {"one": 0.05, "two": 0.2},
+    }
+    near = {**exact, "verdict": "approximate", "reason": "it cuts off", "share": 2e-4}
+    wrong = {**near, "reason": "nobody knows", "explained": False}
+    readers, others = ["norse", "snntorch", "spikingjelly"], [n for n in TARGETS.names() if n not in NAMES]
+
+    def matrix(recipe, largest):
+        problems = [f"input: largest is {largest}, the target allows 15", "other", "third"]
+        refused = {**alone, "verdict": "refused", "reason": "; ".join(problems), "problems": problems}
+        rows = [{**exact, "network": "float", "simulator": name} for name in readers]
+        rows += [
+            {**found, "network": "integer", "simulator": n}
+            for n, found in zip(readers, (exact, near, wrong), strict=True)
+        ]
+        rows += [
+            {**(refused if "xylo" in n else exact), "network": "integer", "simulator": n} for n in others
+        ]
+        return {"recipe": recipe, "timesteps": 4, "firing_rates": {}, "rows": rows}
+
+    matrices = [matrix("digits", 16), matrix("fashion-mnist", 255), matrix("mnist", 255)]
+    lines = text_of(recipes_table({"matrices": matrices, "left_out": {}})).splitlines()
+    assert max(map(len, lines)) <= WIDTH and len(lines) < 45
+    headings = [line for line in lines if line.strip().startswith("recipe")]
+    assert sorted(name for line in headings for name in line.split()[3:]) == sorted(
+        ["network", *readers, *others]
+    )
+    assert (
+        sum("largest is 255" in line for line in lines) == sum("largest is 16" in line for line in lines) == 1
+    )
+    assert sum("5–20 %" in line for line in lines) == 3 and len(headings) == 3
+    text = " ".join(" ".join(lines).split())
+    assert "≈ 2e-04" in text and "≠ 2e-04" in text and "… and 2 more" in text and "other" not in text
+    assert [row["simulator"] for row in matrices[0]["rows"] if row["problems"]] == [
+        n for n in others if "xylo" in n
+    ]
 
 
 def text_of(table) -> str:

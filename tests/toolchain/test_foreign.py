@@ -11,8 +11,11 @@ import pytest
 from snnkd import InputError, Refusal, open_run, train
 from snnkd.export.target import get_target
 from snnkd.toolchain.cli import main
+from snnkd.toolchain.cli.answers import show
+from snnkd.toolchain.exporting import CALIBRATED_ON_JUDGED
 from snnkd.toolchain.fidelity import changed_spikes
 from snnkd.toolchain.simulation.simulator import record
+from snnkd.toolchain.tables import export_table
 
 STEPS = 4
 
@@ -160,6 +163,21 @@ def snnkd(folder, monkeypatch, capsys):
         return ended.value.code, *capsys.readouterr()
 
     return call
+
+
+def test_it_is_said_where_calibration_and_judgement_share_samples(folder, capsys, request):
+    """A float NIR file's; not one of integers, which nobody calibrates, nor a recipe's run, which has splits."""
+    path = write(folder / "half.nir", tau=2e-4)
+    answer = exported(path)
+    assert answer["notes"] == [CALIBRATED_ON_JUDGED]
+    show(answer, False, export_table)
+    assert CALIBRATED_ON_JUDGED in " ".join(capsys.readouterr().out.split())
+    samples = open_run(path).samples()
+    assert samples.calibration is samples.inputs
+    integers = folder / answer["run"] / "loihi2" / "network.nir"
+    assert exported(integers)["notes"] == []
+    recipe_run = request.getfixturevalue("exported")
+    assert json.loads(recipe_run.export_file("loihi2").read_text())["notes"] == []
 
 
 def test_the_command_line_says_the_outcome(snnkd):

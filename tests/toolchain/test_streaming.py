@@ -126,7 +126,7 @@ def test_the_verb_streams_without_lava(copied):
     assert "spike_mismatches" not in answer
     table = CliRunner().invoke(app, arguments)
     assert table.exit_code == 0
-    assert "4 samples of 4 steps as one stream, in the integer simulator" in table.stdout
+    assert "4 samples of 4 steps as one stream, in the integer simulator" in " ".join(table.stdout.split())
 
 
 def test_a_run_that_is_not_exported_is_named(copied, tmp_path):

@@ -5,9 +5,14 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from snnkd import InputError
+from snnkd import InputError, train
 from snnkd.models.contract import StudentOutput
 from snnkd.toolchain import training
+from snnkd.toolchain.checkpoint import load_weights
+from snnkd.toolchain.comparing import looking
+from snnkd.toolchain.comparing.looking import look
+from snnkd.toolchain.distillation.maps import map_agreement
+from snnkd.toolchain.networks import build_networks, freeze
 from snnkd.toolchain.recipe import load_recipe
 from snnkd.toolchain.run import Run
 from snnkd.toolchain.teaching import by_window, mean_frame, over_time, over_windows, teacher_input
@@ -129,6 +134,26 @@ def test_the_teacher_is_scored_on_the_mean_of_its_windows(staged):
         logits = staged.teacher(torch.from_numpy(seen).float()).logits.reshape(len(split.labels), 3, -1)
     assert found == (logits.mean(1).argmax(1) == split.labels).double().mean().item()
     assert staged.teacher.task.input_max == 2  # two binary steps are added up
+
+
+def test_the_agreement_of_a_study_is_that_of_its_metrics(tmp_path):
+    """Both are means over samples and windows; that of maps averaged over windows first is another."""
+    run = train("digits", [*RATED, "teacher.windows=3", "method=samd"], tmp_path / "run")
+    (row,) = [row for row in run.metrics() if row["role"] == "student"]
+    found = look(run, run.teacher_file, tmp_path / "maps.npz")
+    assert found == pytest.approx(row["map_agreement"], rel=1e-5)
+    with np.load(tmp_path / "maps.npz") as file:
+        assert file["student"].shape == file["teacher"].shape == (4, *file["teacher"].shape[1:])
+        assert file["student"].ndim == 3
+    data = training.load_with_progress(run.recipe, None)
+    student, teacher = build_networks(run.recipe, data.task)
+    load_weights(run.student_file, student)
+    load_weights(run.teacher_file, teacher)
+    freeze(student)
+    freeze(teacher)
+    own, taught = looking._maps(student.cpu(), teacher.cpu(), data.validation, 3)
+    averaged = float(map_agreement(own.mean(1), taught.mean(1)).mean())
+    assert averaged != pytest.approx(row["map_agreement"], abs=1e-3)
 
 
 @pytest.mark.parametrize(

@@ -15,12 +15,14 @@ STUDY/study.json, study.csv, study-trials.csv, study.html
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from ... import InputError
 from ...export.files import read_json, write_bytes, write_json, write_text
+from ...hardware_profiles import load_profile
 from ..recipe import Recipe, dump
 from ..run import Run
 from .plan import SEARCH_SEED, Contender, Plan
@@ -108,17 +110,20 @@ class Cell:
         return self.outcome().get(DIVERGED, "")
 
     def priced(self, profile: str) -> dict[str, Any] | None:
-        """What an inference costs on that hardware profile, see `pricing`; None where nobody looked yet.
+        """What an inference costs on that hardware profile, see `pricing`.
+
+        None where nobody looked yet, or where the profile or the student has been another one then.
 
         Raises:
-            InputError: the file is damaged.
+            InputError: the file is damaged, or the profile can't be read.
         """
         if not profile or not self.priced_file.exists():
             return None
         found = read_json(self.priced_file)
         if not isinstance(found, dict) or "profile" not in found:
             raise InputError(f"{self.priced_file} is damaged; delete it and compare again")
-        return found if found["profile"] == profile else None
+        facts = facts_of_pricing(self.run, profile)
+        return found if all(found.get(name) == digest for name, digest in facts.items()) else None
 
     def is_done(self, profile: str) -> bool:
         """Whether nothing is left to do: it is trained, and priced on that profile unless that is ""."""
@@ -160,6 +165,21 @@ class Cell:
     def fail(self, reason: str) -> None:
         """Remember why it failed."""
         write_json(self.failure_file, {"reason": reason})
+
+
+def facts_of_pricing(run: Run, profile: str) -> dict[str, str]:
+    """What a price rests on, as hashes: what stands in the hardware profile, and the student's weights.
+
+    Raises:
+        InputError: the profile can't be read, or there is no student.
+    """
+    device, student = repr(load_profile(profile)).encode(), run.student_file
+    if not student.exists():
+        raise InputError(f"{student} is missing; delete {run.folder} and compare again")
+    return {
+        "profile_sha256": hashlib.sha256(device).hexdigest(),
+        "student_sha256": hashlib.sha256(student.read_bytes()).hexdigest(),
+    }
 
 
 def cell_of(plan: Plan, study: Path, contender: Contender, seed: int, setting: Setting) -> Cell:

@@ -17,7 +17,7 @@ from ..distillation.maps import map_agreement, student_map, teacher_map
 from ..networks import build_networks, freeze
 from ..run import Run
 from ..samples import load_with_progress
-from ..teaching import FRAMES, over_windows, teacher_input
+from ..teaching import FRAMES, by_window, teacher_input
 
 SHOWN = 4
 """Test samples whose maps are kept: the first of each of the first classes."""
@@ -29,8 +29,9 @@ def look(run: Run, teacher_file: Path, maps_file: Path, data_root: Path | None =
     """Compare the maps of `run`'s student with a teacher's for the true class, and keep some.
 
     Returns:
-        The mean over the validation split of `maps.map_agreement`, or None where the two networks' maps
-        aren't of one size.
+        `maps.map_agreement` as in `metrics.jsonl`: the mean over the validation split and the teacher's
+        windows, each with the student's spikes in it; or None where the two networks' maps aren't of one
+        size. The maps that are kept are means over the windows.
 
     Raises:
         InputError: weights or data can't be read.
@@ -43,30 +44,36 @@ def look(run: Run, teacher_file: Path, maps_file: Path, data_root: Path | None =
     freeze(teacher)
     shown = _first_of_each_class(data.test)
     windows = run.recipe.teacher.windows
-    own, taught = _maps(student, teacher, shown, windows)
+    own, taught = (maps.mean(1) for maps in _maps(student, teacher, shown, windows))
     if own.shape != taught.shape:
         return None
     _save(
         maps_file,
         {"images": _pictures(shown.inputs), "labels": shown.labels, "student": own, "teacher": taught},
     )
-    return float(map_agreement(*_maps(student, teacher, data.validation, windows)).mean())
+    seen = (maps.flatten(0, 1) for maps in _maps(student, teacher, data.validation, windows))
+    return float(map_agreement(*seen).mean())
 
 
 @torch.inference_mode()
 def _maps(student: Any, teacher: Any, split: Split, windows: int) -> tuple[Tensor, Tensor]:
-    """The maps of both networks for the true classes, (N, H, W) each; means over the teacher's windows."""
+    """The maps of both networks for the true classes in each of the teacher's windows, (N, W, H, W) each."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     student.to(device)
     weight = teacher.to(device).classifier_weight
     own, taught = [], []
     for batch in batches(split, BATCH):
         images, labels = (tensor.to(device) for tensor in batch)
-        own.append(student_map(student(images).features[student.tap]).cpu())
+        output = by_window(student(images), windows)
+        own.append(_by_sample(student_map(output.features[student.tap]), windows))
         features = teacher(teacher_input(images, windows)).features[teacher.tap]
-        seen = teacher_map(features, weight, labels.repeat(windows))
-        taught.append(over_windows(seen, windows).cpu())
+        taught.append(_by_sample(teacher_map(features, weight, labels.repeat(windows)), windows))
     return torch.cat(own), torch.cat(taught)
+
+
+def _by_sample(maps: Tensor, windows: int) -> Tensor:
+    """Maps (W·B, …), the first window's of all samples first, as (B, W, …)."""
+    return maps.cpu().unflatten(0, (windows, -1)).transpose(0, 1)
 
 
 def _first_of_each_class(split: Split) -> Split:

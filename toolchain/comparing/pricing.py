@@ -18,12 +18,14 @@ from ...export.target import get_target
 from ...hardware_profiles import Profile, load_profile
 from ...hardware_profiles.quantities import FAMILY
 from ..energy.activity import ActivityCounter, NetworkActivity
+from ..energy.admission import refusals
 from ..energy.estimate import price
 from ..exporting import refuse
 from ..quantization.quantize import quantize
 from ..run import Run
 from ..samples import Samples, choose
 from ..simulation.simulator import simulate
+from .cells import facts_of_pricing
 
 TARGET = "loihi2"
 SAMPLES = 256
@@ -39,17 +41,19 @@ def price_student(run: Run, profile: str, data_root: Path | None = None) -> dict
 
     Returns:
         `profile`, `bits`, `mode`, `samples`, `spikes_per_inference`, `energy_j` {low, nominal, high}, and
-        whether that is a `lower_bound`; or `profile` and the `reason` why there is no figure.
+        whether that is a `lower_bound`; or `profile` and the `reason` why there is no figure. Besides, the
+        hashes of `cells.facts_of_pricing`.
 
     Raises:
         InputError: the profile is unknown or faulty, or the samples can't be read.
     """
     device = load_profile(profile)
     samples = run.samples(data_root)
+    about = {"profile": profile, **facts_of_pricing(run, profile)}
     try:
-        return {"profile": profile, **_priced(_integers(run, samples), device, samples)}
+        return about | _priced(_integers(run, samples), device, samples)
     except Refusal as refusal:
-        return {"profile": profile, "reason": str(refusal)}
+        return about | {"reason": str(refusal)}
 
 
 def _integers(run: Run, samples: Samples) -> Graph:
@@ -76,7 +80,8 @@ def _priced(graph: Graph, device: Profile, samples: Samples) -> dict[str, Any]:
     is_chip = device.limits is not None and FAMILY[device.kind] == "chip"
     placements = {device.name: place(graph, device.limits)} if is_chip and device.limits else {}
     activity = _activity(graph, placements, chosen)
-    priced = price(activity, graph, [device], 1, [], placements=placements)
+    refused = refusals(graph, [device], get_target(TARGET))
+    priced = price(activity, graph, [device], 1, [], placements=placements, refused=refused)
     if priced.unfit:
         raise Refusal(f"the network doesn't fit {device.name}: {'; '.join(priced.unfit[0].reasons)}")
     first = priced.estimates[0]

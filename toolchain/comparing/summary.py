@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -84,7 +84,7 @@ def summary(search: Search, cells: Sequence[Cell], profile: str) -> dict[str, An
             *(_failed(row, "seed") for row in runs if row["status"] == "failed"),
             *(_failed(row, "setting") for name in names for row in trials[name] if row["status"] == "failed"),
         ],
-        "notes": _notes(search, profile),
+        "notes": [*_notes(search, profile), *_without_energy(finished, profile)],
     }
 
 
@@ -128,6 +128,16 @@ def _notes(search: Search, profile: str) -> list[str]:
     if profile:
         notes.append(ABOUT_ENERGY.format(profile=profile))
     return notes
+
+
+def _without_energy(finished: dict[str, list[Row]], profile: str) -> Iterator[str]:
+    """Why methods have no figure of energy: for each reason its first limit, and who meets it."""
+    by_reason: dict[str, list[str]] = {}
+    for name, rows in finished.items():
+        for reason in dict.fromkeys(row["energy_reason"] for row in rows if row["energy_reason"]):
+            by_reason.setdefault(reason.split("; ")[0], []).append(name)
+    for reason, names in by_reason.items():
+        yield f"No energy on {profile} of {', '.join(dict.fromkeys(names))}: {reason}."
 
 
 def _spread(rows: Sequence[Row], key: str) -> dict[str, Any] | None:

@@ -1,13 +1,13 @@
 """A simulated event set on disk, made by several processes a shard at a time.
 
-A simulation that was interrupted goes on at the first shard that is missing; how many processes there are
-changes nothing about the events.
+Files and shards are named by `Simulation.key`: another version of eventcv, or of our own film, simulates anew
+and shares nothing. A simulation that was interrupted goes on at the first shard that is missing; how many
+processes there are changes nothing about the events.
 """
 
 from __future__ import annotations
 
 import fcntl
-import importlib.metadata
 import importlib.util
 import json
 import math
@@ -33,7 +33,7 @@ from .datasets import Samples, Splits, hold_out
 from .events.recordings import Events
 from .fetch import Progress
 from .saccade_worker import IMAGES, Request, shard_file
-from .saccades import MARGIN, SENSOR_MAX, Simulation, sensor_of, unpack
+from .saccades import FORMAT, MARGIN, SENSOR_MAX, Simulation, eventcv_version, sensor_of, unpack
 
 SHARD_IMAGES = 250
 REMEDY = 'pip install "snnkd[events]"'
@@ -217,7 +217,7 @@ def _join(shards: Sequence[Path], labels: dict[str, np.ndarray], simulation: Sim
         with np.load(shard, allow_pickle=False) as file:
             events.append(file["events"])
             counts.append(np.diff(file["ends"], prepend=0))
-    about = json.dumps(asdict(simulation) | {"eventcv": importlib.metadata.version("eventcv")})
+    about = json.dumps(asdict(simulation) | {"format": FORMAT, "eventcv": eventcv_version()})
     arrays = {
         "ends": np.cumsum(np.concatenate(counts)),
         "labels": np.concatenate(list(labels.values())),

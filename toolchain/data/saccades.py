@@ -15,11 +15,18 @@ as N-MNIST's; they aren't fitted to a sensor. No figure from such a set is one f
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import json
 from dataclasses import asdict, dataclass, field
 from functools import cache
 
 import numpy as np
+
+FORMAT = 1
+"""Changes whenever the same settings and the same eventcv give other events: with the camera's way (`LEGS`,
+`LEG_MILLISECONDS`, `MARGIN`), with `FRAMES_PER_SECOND`, `render`, `look` and `pack`, and with how images and
+their seeds are chosen.
+"""
 
 LEGS = ((3.5, 7.0), (3.5, -7.0), (-7.0, 0.0))
 """How far the image moves in each saccade, (x, y) in pixels; in all, nowhere."""
@@ -61,7 +68,7 @@ class Camera:
 
 @dataclass(frozen=True)
 class Simulation:
-    """All that decides a simulated set: the same settings give the same events.
+    """The settings of a simulated set: with them, `FORMAT` and eventcv's version decide its events.
 
     Attributes:
         images: the data set that is looked at.
@@ -79,14 +86,22 @@ class Simulation:
 
     @property
     def key(self) -> str:
-        """A short name for these settings."""
-        settings = json.dumps(asdict(self), sort_keys=True)
-        return hashlib.sha256(settings.encode()).hexdigest()[:12]
+        """A short name for all that decides the events: these settings, `FORMAT`, and eventcv's version."""
+        deciding = {"format": FORMAT, "eventcv": eventcv_version(), "settings": asdict(self)}
+        return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()[:12]
 
     def image_seed(self, split: str, index: int) -> int:
         """The seed of one image, by its place in its split of the data set that is looked at."""
         text = f"{self.seed}/{self.images}/{split}/{index}"
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+def eventcv_version() -> str:
+    """Of the installed one; "" where there is none."""
+    try:
+        return importlib.metadata.version("eventcv")
+    except importlib.metadata.PackageNotFoundError:
+        return ""
 
 
 def trajectory() -> np.ndarray:

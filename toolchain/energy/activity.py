@@ -4,6 +4,10 @@ Works on spike counts. A spike costs as many synaptic operations as it has synap
 are the scalar product of its sources' spike counts with their fan-out. Messages and hops follow likewise from
 the cores that each neuron reaches.
 
+A neuron that may spike several times in a step sends these spikes together, as a number: one event, with the
+synaptic operations and messages of one spike (so rockpool's model of Xylo's cycles has it: "multiple events
+per bin cost the same as a single event"). Its spikes are counted beside its events.
+
 A spike that a delay of the model's own would carry past a sample's last step isn't delivered: a relay (or,
 of an input, the host) withholds it, see `export.relays`. It is counted where it is emitted, and in the relay
 that it reaches; it has no synaptic operations behind that.
@@ -31,7 +35,7 @@ from .operations import macs
 from .tally import Events, Prices
 
 BINARY_PAYLOAD = 1
-COUNTED = ("spikes", "synops", "graded_synops")
+COUNTED = ("spikes", "spike_events", "synops", "graded_synops")
 
 Sent = tuple[str, int]
 """The events of a source that count somewhere: all but those of a sample's last so many steps."""
@@ -41,7 +45,7 @@ Term = tuple[Sent, int]
 
 
 class SpikeRecord(Protocol):
-    """What a simulation recorded of a batch: for each spiking population, 0 and 1, (T, B, *shape)."""
+    """What a simulation recorded of a batch: the spikes of each population, (T, B, *shape)."""
 
     @property
     def spikes(self) -> Mapping[str, Tensor]: ...
@@ -71,6 +75,7 @@ class LayerActivity:
     Attributes:
         neurons: its size; a read-out's are the integrators that hold its sums.
         spikes: what it emitted (a read-out emits none).
+        spike_events: the steps and neurons in which it emitted any, which is what is priced.
         synops: synaptic operations at its neurons by binary spikes: for each spike that is delivered, the
             synapses that it has here. None over the border (padding has no neurons), none through a weight of
             zero; stride, dilation and groups as they are. An identity path is one synapse per neuron.
@@ -82,6 +87,7 @@ class LayerActivity:
     name: str
     neurons: int
     spikes: Spread
+    spike_events: Spread
     synops: Spread
     graded_synops: Spread
     neuron_updates: int
@@ -114,7 +120,7 @@ class NetworkActivity:
     """What a network did per inference, over `samples` inferences of `timesteps` steps.
 
     Attributes:
-        spikes, synops, graded_synops, neuron_updates: over all layers, without relays.
+        spikes, spike_events, synops, graded_synops, neuron_updates: over all layers, without relays.
         events: for every input and spiking population, its events by step, summed over the samples: int64
             (T, *shape). The means of all counts that are linear in spikes follow from these.
         relays: what the relays of a chip do, which the network computes the same without.
@@ -125,6 +131,7 @@ class NetworkActivity:
     samples: int
     layers: tuple[LayerActivity, ...]
     spikes: Spread
+    spike_events: Spread
     synops: Spread
     graded_synops: Spread
     neuron_updates: int
@@ -141,6 +148,7 @@ class NetworkActivity:
         return {
             "timesteps": self.timesteps,
             "spikes_per_inference": self.spikes.mean,
+            "spike_events_per_inference": self.spike_events.mean,
             "synops_per_inference": self.synops.mean,
             "graded_synops_per_inference": self.graded_synops.mean,
             "neuron_updates_per_inference": self.neuron_updates,
@@ -169,6 +177,8 @@ class ActivityCounter:
         self._relays = relays(graph)
         self._samples = 0
         self._events: dict[str, Tensor] = {}
+        several = (p.name for p in graph.spiking if p.neuron and p.neuron.max_spikes > 1)
+        self._emitted: dict[str, list[Tensor]] = {name: [] for name in several}
         ledger = _Ledger(graph, timesteps, self._relays)
         self._terms = ledger.operations()
         self._routed = {name: ledger.routing(placed) for name, placed in (placements or {}).items()}
@@ -184,7 +194,11 @@ class ActivityCounter:
         events = {name: self._of_input(self._ports[name], frames) for name, frames in shown.items()}
         batch = len(next(iter(shown.values())))
         for population in self._graph.spiking:
-            events[population.name] = self._of_population(population, activity.spikes, batch)
+            recorded = self._recorded(population, activity.spikes, batch)
+            if population.name in self._emitted:
+                self._emitted[population.name].append(recorded.long().flatten(2).sum((0, 2)).cpu())
+                recorded = recorded.clamp(max=1)
+            events[population.name] = Events.of(recorded)
         for name, sent in events.items():
             before = self._events.get(name, torch.zeros((), dtype=torch.int64))
             self._events[name] = before + sent.by_step().long().cpu()
@@ -206,6 +220,8 @@ class ActivityCounter:
             name: {quantity: self._sum(terms, priced) for quantity, terms in by_quantity.items()}
             for name, by_quantity in self._terms.items()
         }
+        for name, emitted in self._emitted.items():
+            counts[name]["spikes"] = torch.cat(emitted).numpy()
         layers = tuple(
             self._layer(population, counts[population.name]) for population in self._graph.populations
         )
@@ -227,13 +243,13 @@ class ActivityCounter:
     def _of_input(self, port: InputPort, inputs: Tensor) -> Events:
         return Events.of(as_frames(inputs, port, self._timesteps) != 0)
 
-    def _of_population(self, population: Population, spikes: Mapping[str, Tensor], batch: int) -> Events:
+    def _recorded(self, population: Population, spikes: Mapping[str, Tensor], batch: int) -> Tensor:
         recorded = spikes.get(population.name)
         expected = (self._timesteps, batch, *population.shape)
         if recorded is None or recorded.shape != expected:
             found = "nothing" if recorded is None else tuple(recorded.shape)
             raise InputError(f"{population.name}: expected spikes of shape {expected}, recorded {found}")
-        return Events.of(recorded)
+        return recorded
 
     def _sum(self, terms: list[Term], priced: Mapping[Sent, np.ndarray]) -> np.ndarray:
         """What the terms come to in each sample, int64 (samples,)."""
@@ -295,14 +311,17 @@ class _Ledger:
         for population in self._graph.populations:
             of = terms[population.name] = {quantity: [] for quantity in COUNTED}
             if not population.is_readout:
-                of["spikes"].append(self._count(self._sent[population.name]))
+                emitted = self._count(self._sent[population.name])
+                of["spikes"].append(emitted)
+                of["spike_events"].append(emitted)
             for synapse in population.synapses:
                 sent = synapse.source, min(synapse.delay, self._timesteps)
                 quantity = "graded_synops" if synapse.source in graded else "synops"
                 of[quantity].append(self._add(sent, fan_out(synapse)))
         for relay in self._chains:  # a synapse for each spike that reaches it
             arriving, repeated = (self._count(self._sent[name]) for name in (relay.source, relay.name))
-            terms[relay.name] = {"spikes": [repeated], "synops": [arriving], "graded_synops": []}
+            terms[relay.name] = {quantity: [repeated] for quantity in ("spikes", "spike_events")}
+            terms[relay.name] |= {"synops": [arriving], "graded_synops": []}
         return terms
 
     def routing(self, placement: Placement) -> dict[str, dict[str, Term]]:

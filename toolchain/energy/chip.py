@@ -3,7 +3,8 @@
     E_dynamic = Σ operations × energy
     E_static  = (p_static + p_embedded)·chips·t
     t         = Σ_steps ( max_cores( t_synop·events + t_neuron_update·passes·neurons ) + t_barrier ) + t_io
-                (a chip that runs in real time: steps·t_step + t_io)
+                (a chip that runs in real time: steps·t_step + t_io; a single core, which works through all
+                layers one after the other: Σ_cores in the place of max_cores)
 
 A synaptic operation's energy already includes its memory. Each synapse layer works one step after the one
 before it, so a network of L synapse layers has two modes:
@@ -23,6 +24,7 @@ import numpy as np
 
 from ...export.graph import Graph
 from ...export.placement import Placement, place
+from ...export.target import Problem
 from ...hardware_profiles import Profile
 from ...hardware_profiles.quantities import STEP_TIME_PARTS
 from .activity import BINARY_PAYLOAD, LayerActivity, NetworkActivity
@@ -68,12 +70,22 @@ class ChipWork:
     @property
     def chips(self) -> int:
         """How many the network takes."""
-        return self.placement.chips
+        return 1 if self.placement.limits.one_core else self.placement.chips
 
     @property
     def cores(self) -> int:
         """How many hold neurons."""
-        return self.placement.cores
+        return 1 if self.placement.limits.one_core else self.placement.cores
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """The limits of the chip's size that the network breaks."""
+        problems = [str(problem) for problem in self.placement.problems]
+        limits, neurons = self.placement.limits, sum(layer.neurons for layer in self.activity.layers)
+        if limits.one_core and limits.neurons_per_core and neurons > limits.neurons_per_core:
+            most, remedy = limits.neurons_per_core, "make the widest layers narrower"
+            problems.append(str(Problem("network", "number of neurons", neurons, most, remedy)))
+        return tuple(problems)
 
     def steps(self, mode: Mode) -> int:
         """The steps that an inference occupies the chip for."""
@@ -86,7 +98,7 @@ class ChipWork:
             "synaptic operations": layer.synops.mean,
             "graded synaptic operations": layer.graded_synops.mean,
             "neuron updates": layer.neurons * self.steps(mode),
-            "spikes": layer.spikes.mean,
+            "spikes": layer.spike_events.mean,
             "messages": messages,
             "message hops": messages if hops is None else 0.0,
             "hops along the mesh": 0.0 if hops is None else hops.get(layer.name, 0.0),
@@ -110,8 +122,7 @@ def chip_work(
     limits = profile.limits
     assert limits, "the schema asks a chip for these"
     placement = placement or place(graph, limits)
-    faster = "" if "t_step" in profile.constants else "; on more of them it would be faster"
-    notes = [f"on the fewest cores that hold it{faster}"]
+    notes = [_spreading(profile)]
     notes += [f"doesn't fit {profile.name}, placed regardless: {problem}" for problem in placement.problems]
     if limits.payload_bits == BINARY_PAYLOAD and activity.graded_synops.max:
         notes.append(
@@ -122,6 +133,14 @@ def chip_work(
     depths = {population.name: population.depth for population in with_relays.populations}
     pipeline = max(population.depth for population in graph.populations)
     return ChipWork(doing, placement, load, depths, pipeline, tuple(notes))
+
+
+def _spreading(profile: Profile) -> str:
+    """How the network lies on the chip's cores, and what that means for its time."""
+    if profile.limits and profile.limits.one_core:
+        return "on the chip's one core, which works through all layers one after the other"
+    faster = "" if "t_step" in profile.constants else "; on more of them it would be faster"
+    return f"on the fewest cores that hold it{faster}"
 
 
 def chip_figures(work: ChipWork, constants: Mapping[str, float], mode: Mode) -> Figures:
@@ -194,7 +213,7 @@ def _barrier(work: ChipWork, constants: Mapping[str, object]) -> str:
 
 
 def _stepping_time(work: ChipWork, constants: Mapping[str, float], mode: Mode) -> float:
-    """The time that an inference's steps take: in each, the busiest core, then the barrier."""
+    """The time of an inference's steps: each the busiest core (a single one: all work), then the barrier."""
     steps = work.steps(mode)
     if "t_step" in constants:
         return steps * constants["t_step"]
@@ -202,7 +221,10 @@ def _stepping_time(work: ChipWork, constants: Mapping[str, float], mode: Mode) -
     busiest = np.zeros(steps)
     for name, neurons in work.load.neurons.items():
         busy = constants["t_synop"] * _events_by_step(work, name, mode) + updating * neurons
-        busiest = np.maximum(busiest, busy.max(axis=1))
+        if work.placement.limits.one_core:
+            busiest += busy.sum(axis=1)
+        else:
+            busiest = np.maximum(busiest, busy.max(axis=1))
     return float(busiest.sum()) + steps * constants[_barrier(work, constants)]
 
 

@@ -47,6 +47,18 @@ def figure(row: Row) -> str:
     return least + interval(row["energy_j"], "J")
 
 
+def device(row: Row) -> str:
+    """The device that a row is about: its profile, or the chip that it stands in for."""
+    meant = row["stands_in_for"]
+    return f"{meant} by the constants of {row['profile']}" if meant else row["profile"]
+
+
+def priced_events(activity: Mapping[str, Any]) -> str:
+    """What is priced in the place of spikes, where several of a neuron in a step are one; else nothing."""
+    spikes, events = activity["spikes_per_inference"], activity["spike_events_per_inference"]
+    return f"{events:,.0f} spike events" if events != spikes else ""
+
+
 def verdict(answer: Answer) -> str:
     """How the estimator fared against measurements of such hardware; no full stop."""
     judged = answer["judged"]
@@ -64,7 +76,7 @@ def verdict(answer: Answer) -> str:
 def _figures(rows: list[Row], answer: Answer) -> Iterator[str]:
     first = rows[0]
     yield (
-        f"The spiking network {_network(answer)} takes {figure(first)} per inference on {first['profile']} "
+        f"The spiking network {_network(answer)} takes {figure(first)} per inference on {device(first)} "
         f"{USES[first['mode']]} ({_how(first)}; dynamic {interval(first['dynamic_j'], 'J')}, static "
         f"{interval(first['static_j'], 'J')}), with its answer after {interval(first['latency_s'], 's')}."
     )
@@ -102,14 +114,20 @@ def _requests(row: Row, answer: Answer) -> Iterator[str]:
 def _grounds(row: Row, answer: Answer) -> Iterator[str]:
     """What the figures rest on and what they leave out."""
     activity = answer["activity"]
+    events = priced_events(activity)
+    several = f" (several of a neuron in a step are priced as one: {events})" if events else ""
     yield (
         f"These are estimates by snnkd {__version__}, not measurements: operations counted in simulation "
-        f"({activity['spikes_per_inference']:,.0f} spikes, {activity['synops_per_inference']:,.0f} synaptic "
-        f"operations and {activity['graded_synops_per_inference']:,.0f} graded ones per inference, mean of "
+        f"({activity['spikes_per_inference']:,.0f} spikes{several}, "
+        f"{activity['synops_per_inference']:,.0f} synaptic operations and "
+        f"{activity['graded_synops_per_inference']:,.0f} graded ones per inference, mean of "
         f"{answer['samples']:,} samples), priced constant by constant; in parentheses low–high, the "
         "uncertainty of these constants, which holds nothing of what is left out."
     )
     yield f"{verdict(answer)}."
+    if row["stands_in_for"]:
+        meant, other = row["stands_in_for"], f"those of {row['profile']}, another chip"
+        yield f"No figures of {meant} are published: its constants are {other}, described here."
     yield f"Device: {row['description']}. Boundary: {row['boundary']}."
     if row["unknown"]:
         yield f"Left out, as no source gives it: {'; '.join(row['unknown'])}."

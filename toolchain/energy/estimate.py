@@ -45,6 +45,7 @@ class Estimate:
         unknown: what the figures leave out since no source gives it.
         steps: that an inference occupies the device for: time steps, or dense passes.
         chips, cores: of a chip, how many the network takes.
+        stands_in_for: the chip that is meant, of which nothing is published, where the profile is another's.
     """
 
     profile: Profile
@@ -58,6 +59,7 @@ class Estimate:
     notes: tuple[str, ...] = ()
     cores: int | None = None
     chips: int | None = None
+    stands_in_for: str = ""
 
     @cached_property
     def result(self) -> Bounded[Figures]:
@@ -89,6 +91,7 @@ class Estimate:
         """The row of energy.json."""
         return {
             "profile": self.profile.name,
+            "stands_in_for": self.stands_in_for,
             "kind": self.profile.kind,
             "family": self.family,
             "model": self.workload.name,
@@ -150,6 +153,8 @@ def price(
     networks: Sequence[Workload] | None = None,
     accuracy: float | None = None,
     placements: Mapping[str, Placement] | None = None,
+    refused: Mapping[str, Sequence[str]] | None = None,
+    stand_ins: Mapping[str, str] | None = None,
 ) -> Priced:
     """What an inference of the network costs on each profile.
 
@@ -162,6 +167,8 @@ def price(
         networks: what the student is compared with; None: "ann-twin", an ANN of the same layers (one pass).
         accuracy: the student's.
         placements: on chips, by the profile's name, where they are known.
+        refused: by the profile's name, why its chip doesn't take the network, see `admission.refusals`.
+        stand_ins: by the profile's name, the chip that it stands in for, see `admission.stand_ins`.
 
     Raises:
         InputError: the batch isn't a positive number.
@@ -176,11 +183,13 @@ def price(
         family = FAMILY[profile.kind]
         if family == "chip":
             work = chip_work(graph, activity, profile, (placements or {}).get(profile.name))
-            reasons = tuple(str(problem) for problem in work.placement.problems)
+            reasons = tuple(dict.fromkeys([*(refused or {}).get(profile.name, ()), *work.problems]))
             if reasons:
                 priced.unfit.append(Unfit(profile, reasons))
             else:
-                priced.estimates.extend(_on_chip(work, student, profile))
+                priced.estimates.extend(
+                    _on_chip(work, student, profile, (stand_ins or {}).get(profile.name, ""))
+                )
         elif family == "processor":
             priced.estimates.extend(_on_processor([student, *compared], profile, batch))
         else:
@@ -203,7 +212,8 @@ def estimate(
     return [row.as_row() for row in price(activity, graph, profiles, batch, networks).estimates]
 
 
-def _on_chip(work: ChipWork, student: Workload, profile: Profile) -> list[Estimate]:
+def _on_chip(work: ChipWork, student: Workload, profile: Profile, meant: str) -> list[Estimate]:
+    note = f"priced with the constants of {profile.name}: no figures of {meant} are published"
     return [
         Estimate(
             profile=profile,
@@ -214,9 +224,10 @@ def _on_chip(work: ChipWork, student: Workload, profile: Profile) -> list[Estima
             used=tuple(constants_used(work, profile)),
             unknown=tuple(unknown_costs(work, profile)),
             steps=work.steps(mode),
-            notes=work.notes,
+            notes=(*([note] if meant else []), *work.notes),
             cores=work.cores,
             chips=work.chips,
+            stands_in_for=meant,
         )
         for mode in MODES
     ]

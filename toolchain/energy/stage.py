@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from ..samples import choose, size, take
 from ..simulation.checks import Shown
 from ..simulation.simulator import Activity
 from .activity import ActivityCounter, NetworkActivity
+from .admission import refusals, stand_ins
 from .always_on import require_window, window_of
 from .answer import energy_report
 from .estimate import DEFAULT_BATCH, price
@@ -91,7 +91,11 @@ def energy_of_run(
     compared = workloads_of_run(run, data_root, twins) or [Workload("ann-twin", student.layers)]
     answer = energy_report(
         activity,
-        price(activity, graph, priced_on, batch, compared, accuracy, placements),
+        price(
+            *(activity, graph, priced_on, batch, compared, accuracy, placements),
+            refused=refusals(graph, priced_on, room),
+            stand_ins=stand_ins(priced_on, room),
+        ),
         network_hash=hashlib.sha256(run.integer_file(target).read_bytes()).hexdigest(),
         run=str(run.folder),
         target=own,
@@ -141,24 +145,15 @@ def _count(
     inputs: Inputs,
     labels: np.ndarray | None,
 ) -> tuple[NetworkActivity, float | None]:
-    """What the network did with the samples, and the share it got right; None without labels.
-
-    Several spikes of a neuron in a step are one event: they go out together, as a number (so rockpool's model
-    of Xylo's cycles has it: "multiple events per bin cost the same as a single event").
-    """
+    """What the network did with the samples, and the share it got right; None without labels."""
     fitting = {name: placement for name, placement in placements.items() if not placement.problems}
     counter, predicted = ActivityCounter(graph, graph.steps, fitting), []
-
-    def count(shown: Shown, activity: Activity) -> None:
-        several = {p.name for p in graph.spiking if p.neuron and p.neuron.max_spikes > 1}
-        once = {name: s.clamp(max=1) if name in several else s for name, s in activity.spikes.items()}
-        counter(shown, replace(activity, spikes=once))
 
     def predict(_: Shown, activity: Activity) -> None:
         predicted.append(activity.predictions.cpu().numpy())
 
     with progress("counting activity", size(inputs)) as report:
-        observers = [count, predict]
+        observers = [counter, predict]
         simulate_on(room, graph, inputs, graph.steps, observers, lambda done, _: report(done))
     accuracy = None if labels is None else float(np.mean(np.concatenate(predicted) == labels))
     return counter.result(), accuracy

@@ -10,7 +10,9 @@ import math
 import os
 import sys
 import tempfile
+import textwrap
 import threading
+import time
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -32,6 +34,12 @@ PATIENCE = timedelta(minutes=30)
 
 ENDING_SECONDS = 60.0
 """How long the others may take to end once the work is done."""
+
+POLL_SECONDS = 0.1
+"""Between two looks at whether the others have come."""
+
+LINE_CHARACTERS = 300
+"""As much of a process's last line is told, at most."""
 
 BLAMING_SECONDS = 5.0
 """How long to look for one that has ended, where talking to them failed."""
@@ -66,12 +74,32 @@ def together(devices: int, request: Request) -> Iterator[Team]:
         others = [pool.submit(_follow, replace(asked, rank=rank), stop) for rank in range(1, devices)]
         try:
             torch.set_num_threads(asked.threads)
-            with met(asked) as team, _blaming(others):
+            _await(others, asked)
+            with _blaming(others), met(asked) as team:
                 yield team
             _raise_first(wait(others, ENDING_SECONDS).done)
         finally:
             stop.set()
             torch.set_num_threads(threads)
+
+
+def _await(others: Sequence[Future[str]], request: Request) -> None:
+    """Wait until all others are about to join the meeting: whoever is in it can't see that one doesn't come.
+
+    Raises:
+        InputError: one has ended, or doesn't come.
+    """
+    deadline = time.monotonic() + PATIENCE.total_seconds()
+    arrivals = [request.arrival(rank) for rank in range(1, request.size)]
+    while not all(arrival.exists() for arrival in arrivals):
+        ended = [other for other in others if other.done()]
+        _raise_first(ended)
+        if ended or time.monotonic() >= deadline:
+            how = "ended before it began" if ended else f"didn't begin within {PATIENCE}"
+            raise InputError(
+                f"a process that should share the training {how}; `snnkd train --resume` goes on"
+            )
+        wait(others, POLL_SECONDS, FIRST_COMPLETED)
 
 
 @contextmanager
@@ -125,6 +153,7 @@ def met(request: Request) -> Iterator[Team]:
         torch.cuda.set_device(request.rank)
     elif sys.platform in LOCAL_INTERFACE:
         os.environ.setdefault("GLOO_SOCKET_IFNAME", LOCAL_INTERFACE[sys.platform])
+    request.arrival(request.rank).touch()
     distributed.init_process_group(
         "nccl" if on_gpus else "gloo",
         init_method=f"file://{request.meeting}",
@@ -144,4 +173,6 @@ def _follow(request: Request, stop: threading.Event) -> str:
     status = run_child(request.command(), Path.cwd(), math.inf, lines, stop.is_set)
     if status == 0 or status is None:
         return ""
-    return lines.reason or ending(status)
+    if lines.reason or status < 0 or not lines.last:
+        return lines.reason or ending(status)
+    return f"{ending(status)}, its last line: {textwrap.shorten(lines.last, LINE_CHARACTERS)}"

@@ -35,6 +35,10 @@ class Request:
     meeting: str = ""
     threads: int = 1
 
+    def arrival(self, rank: int) -> Path:
+        """The file that says that a process of the team is about to join the meeting."""
+        return Path(f"{self.meeting}-{rank}")
+
     def command(self) -> list[str]:
         """What starts the process."""
         return [sys.executable, "-m", "snnkd.toolchain.parallel.worker", json.dumps(asdict(self))]

@@ -11,7 +11,7 @@ from rich.padding import Padding
 from rich.table import Table
 
 from ...hardware_profiles.schema import BOUNDS
-from ..energy.citation import USES, figure, quoted, verdict
+from ..energy.citation import USES, device, figure, priced_events, quoted, verdict
 from ..units import amount, interval
 from .layout import Answer, facts, fraction, new_table
 from .measured import measured_table
@@ -59,10 +59,10 @@ def _quote(answer: Answer) -> Iterator[RenderableType]:
     table = facts("Quote, by how samples come")
     for row in quoted(answer):
         mark = " *unverified*: don't" if row["unverified"] else ""
-        where = f"{row['model']} on {row['profile']}, {_way(row)}"
+        where = f"{row['model']} on {device(row)}, {_way(row)}"
         table.add_row(f"{USES[row['mode']]}{mark}", figure(row), where)
     for served in _quoted_at_rate(answer):
-        where = f"{served['model']} on {served['profile']}, {_way(served)}"
+        where = f"{served['model']} on {_meant(answer, served)}, {_way(served)}"
         table.add_row(f"at {answer['rate']['hz']:g} requests a second", figure(served), where)
     if not table.rows:
         yield "Quote nothing: there is no figure for the student on any of these devices"
@@ -80,6 +80,13 @@ def _quoted_at_rate(answer: Answer) -> Iterator[Row]:
             yield served
 
 
+def _meant(answer: Answer, key: Row) -> str:
+    """The device of a row that has no more than its profile's name."""
+    return next(
+        (device(row) for row in answer["profiles"] if row["profile"] == key["profile"]), key["profile"]
+    )
+
+
 def _networks(answer: Answer) -> Iterator[RenderableType]:
     table = new_table("Networks", "", "", "computed in", "passes", "accuracy")
     for network in answer["networks"]:
@@ -93,8 +100,10 @@ def _networks(answer: Answer) -> Iterator[RenderableType]:
 
 def _activity(answer: Answer) -> Iterator[RenderableType]:
     activity = answer["activity"]
+    events = priced_events(activity)
+    priced = f" (priced as {events}: several of a neuron in a step are one)" if events else ""
     counts = {
-        "spikes": activity["spikes_per_inference"],
+        f"spikes{priced}": activity["spikes_per_inference"],
         "synaptic operations": activity["synops_per_inference"],
         "graded ones": activity["graded_synops_per_inference"],
         "neuron updates": activity["neuron_updates_per_inference"],
@@ -122,12 +131,14 @@ def _device_block(rows: list[Row]) -> Iterator[RenderableType]:
     """One device: its rows, then what holds for all of them."""
     first = rows[0]
     size = ""
-    if first["cores"] is not None:
+    if first["cores"] == first["chips"] == 1:
+        size = ", 1 core on 1 chip"
+    elif first["cores"] is not None:
         size = f", {first['cores']:,} of its cores on {first['chips']:,} chip{'s' * (first['chips'] != 1)}"
     if first["family"] == "technology":
         size = " table: no device, not to be quoted for one"
     columns = ("network", "energy", "dynamic", "static", "latency", "accuracy")
-    table = _tight(new_table(f"{first['profile']} ({first['kind']}{size})", *columns), WIDTHS)
+    table = _tight(new_table(f"{device(first)} ({first['kind']}{size})", *columns), WIDTHS)
     for row in rows:
         mark = "\n*unverified*" if row["unverified"] else ""
         table.add_row(
@@ -202,12 +213,12 @@ def _rate(answer: Answer) -> Iterator[RenderableType]:
     table = new_table(title, "device", "network", "average power", "energy per inference", "at work")
     for row in rate["rows"]:
         if row["refused"]:
-            table.add_row(row["profile"], row["model"], row["refused"])
+            table.add_row(_meant(answer, row), row["model"], row["refused"])
             continue
         least = "≥ " if row["lower_bound"] else ""
         doubt = "" if row["keeps_up_throughout"] else ", may not keep up"
         table.add_row(
-            row["profile"],
+            _meant(answer, row),
             f"{row['model']}, {_way(row)}" + ("\n*unverified*" if row["unverified"] else ""),
             least + interval(row["average_power_w"], "W"),
             least + interval(row["energy_j"], "J"),
@@ -229,12 +240,12 @@ def _always_on(answer: Answer) -> Iterator[RenderableType]:
     table = new_table(title, "device", "network", "power (J a second)", "of it dynamic", "at work")
     for row in listening["rows"]:
         if row["refused"]:
-            table.add_row(row["profile"], row["model"], row["refused"])
+            table.add_row(_meant(answer, row), row["model"], row["refused"])
             continue
         least = "≥ " if row["lower_bound"] else ""
         doubt = "" if row["keeps_up_throughout"] else ", may not keep up"
         table.add_row(
-            row["profile"],
+            _meant(answer, row),
             f"{row['model']}, {_way(row)}" + ("\n*unverified*" if row["unverified"] else ""),
             least + interval(row["power_w"], "W"),
             least + interval(row["dynamic_w"], "W"),
@@ -250,7 +261,7 @@ def _ratios(answer: Answer) -> Iterator[RenderableType]:
     columns = ("this", "takes, of the energy of that", "times", "so it takes")
     table = _tight(new_table("How they compare", *columns), (32, 32, 24, 22))
     for entry in answer["ratios"]:
-        ours, theirs = (_named(entry[side]) for side in ("of", "to"))
+        ours, theirs = (_named(answer, entry[side]) for side in ("of", "to"))
         if entry["nominal"] is None:
             table.add_row(ours, theirs, "no ratio", "*unverified*")
         else:
@@ -279,8 +290,8 @@ def _outcome(entry: Row) -> str:
     return ("less" if entry["nominal"] < 1 else "more") + ("*" if entry["left_out"] else "")
 
 
-def _named(key: Row) -> str:
-    return f"{key['model']} on {key['profile']}, {_way(key)}"
+def _named(answer: Answer, key: Row) -> str:
+    return f"{key['model']} on {_meant(answer, key)}, {_way(key)}"
 
 
 def _legend(answer: Answer) -> Iterator[RenderableType]:

@@ -30,7 +30,7 @@ def export_table(answer: Answer) -> RenderableType:
             "" if None in scales else " … ".join(f"{scale:,}" for scale in scales),
         )
     files = f"files in {answer['run']}/{answer['target']}: {', '.join(answer['files'])}"
-    return Group(table, *_placed(answer), *_fidelity(answer["fidelity"]), files)
+    return Group(table, *_placed(answer), *_fidelity(answer["fidelity"]), *answer["notes"], files)
 
 
 def check_table(answer: Answer) -> RenderableType:

@@ -20,7 +20,7 @@ def train_table(answer: Answer) -> RenderableType:
     table.add_row("student, test accuracy", f"{student['test_accuracy']:.4f}")
     table.add_row("parameters", f"{student['parameters']:,}")
     table.add_row("steps T", str(student["timesteps"]))
-    table.add_row("spikes per neuron-step", f"{student['spike_rate']:.1%}")
+    table.add_row("spikes per neuron-step", f"{student['spike_rate']:.3g}")
     table.add_row("run", answer["run"])
     return table
 
@@ -60,13 +60,14 @@ def validation_table(answer: Answer) -> RenderableType:
         f"{answer['spike_mismatches']:,} of {answer['neuron_steps_compared']:,} neuron-steps "
         f"({answer['spikes_total']:,} spikes)",
     )
-    table.add_row(
-        "read-outs that differ", f"{answer['readout_mismatches']:,} of {answer['readouts_compared']:,}"
-    )
+    if answer["readouts_compared"]:
+        table.add_row(
+            "read-outs that differ", f"{answer['readout_mismatches']:,} of {answer['readouts_compared']:,}"
+        )
     table.add_row("populations compared", str(answer["populations_compared"]))
     table.add_row("silent populations", ", ".join(answer["silent_populations"]) or "none")
     for name, rate in answer["firing_rates"].items():
-        table.add_row(f"spikes per neuron-step, {name}", f"{rate:.1%}")
+        table.add_row(f"spikes per neuron-step, {name}", f"{rate:.3g}")
     for row in _simulated(answer["simulated"]):
         table.add_row(*row)
     for row in float_rows(answer.get("float_networks")):

@@ -25,9 +25,9 @@ def stream_table(answer: Answer) -> RenderableType:
             f"{answer['spike_mismatches']:,} of {answer['neuron_steps_compared']:,} neuron-steps "
             f"({answer['spikes_total']:,} spikes)",
         )
-        table.add_row(
-            "read-outs that differ", f"{answer['readout_mismatches']:,} of {answer['readouts_compared']:,}"
-        )
+        if answer["readouts_compared"]:
+            compared = f"{answer['readout_mismatches']:,} of {answer['readouts_compared']:,}"
+            table.add_row("read-outs that differ", compared)
     for problem in answer["range_problems"]:
         table.add_row("not proven for so long", problem)
     return Group(table, _windows(answer))

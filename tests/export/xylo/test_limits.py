@@ -63,11 +63,11 @@ BROKEN = {
     ),
     "hidden spikes": (
         lambda: network(hidden2=neuron(max_spikes=1)),
-        "hidden2: spikes of a hidden neuron .* 1, .* 31",
+        "hidden2: number of spikes of a hidden neuron in a step is at most 1, .* allows up to 31",
     ),
     "output spikes": (
         lambda: network(end=neuron(max_spikes=31)),
-        "end: spikes of an output neuron in a step is 31",
+        "end: number of spikes of an output neuron in a step is at most 31, .* allows at most 1",
     ),
     "decay": (
         lambda: network(hidden1=neuron(decay=0.9)),
@@ -168,7 +168,7 @@ def test_the_ordinary_digits_student_is_refused_with_every_limit():
         "number of input channels is 64",
         "events of a channel in a step is 16",
         "neuron1: reset is to zero, the target allows by taking the threshold away",
-        "neuron1: spikes of a hidden neuron in a step is 1",
+        "neuron1: number of spikes of a hidden neuron in a step is at most 1, the target allows up to 31",
         "neuron1: current decay is 0",
         "path from input is a convolution",
         "readout: what it emits is sums",

@@ -106,3 +106,12 @@ def test_what_can_not_be_quantised_is_refused():
         ARITHMETIC.quantize(integers, STEPS, 8, None)
     with pytest.raises(Refusal, match="1-bit weights don't fit Xylo, which has 2, 3"):
         ARITHMETIC.quantize(floats(0), STEPS, 1, None)
+
+
+def test_a_threshold_that_no_integer_is_near_is_refused():
+    graph = floats(0)
+    first = graph.populations[0]
+    assert first.neuron is not None
+    small = replace(first, neuron=replace(first.neuron, threshold=np.full(1, 1e-4)))
+    with pytest.raises(Refusal, match=r"first: a threshold of 0.0001 is nothing beside weights"):
+        ARITHMETIC.quantize(replace(graph, populations=(small, *graph.populations[1:])), STEPS, 8, None)

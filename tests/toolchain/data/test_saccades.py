@@ -1,6 +1,8 @@
 """Simulated event sets: the film is three saccades, the events are eventcv's, however they were made."""
 
+import json
 import os
+import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -12,8 +14,9 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from snnkd import InputError
-from snnkd.toolchain.data import saccade_files, simulated
+from snnkd.toolchain.data import saccade_files, saccades, simulated
 from snnkd.toolchain.data.datasets import DATASETS, Samples, Splits, fetch_dataset, load_dataset
+from snnkd.toolchain.data.events.options import EventAugmentation, EventOptions
 from snnkd.toolchain.data.fetch import data_root
 from snnkd.toolchain.data.presentation import Presentation
 from snnkd.toolchain.data.saccades import (
@@ -239,6 +242,25 @@ def test_other_settings_are_another_set():
     assert len(keys) == 5
 
 
+def test_another_version_is_another_set(made, digits, monkeypatch, tmp_path):
+    """Of eventcv or of our own film: neither what is done nor half-done shards are taken over."""
+    before = SMALL.key
+    with monkeypatch.context() as patch:
+        patch.setattr(saccades, "FORMAT", saccades.FORMAT + 1)
+        other_format = SMALL.key
+    monkeypatch.setattr(saccades.importlib.metadata, "version", lambda package: f"{package} 9.9.9")
+    assert len({before, other_format, SMALL.key}) == 3
+    begun = []
+    folder = tmp_path / "set"
+    shutil.copytree(made["train"].path.parent, folder)
+    anew = saccade_files.simulated(SMALL, lambda: digits, 16, folder, lambda *told: begun.append(told[0]))
+    assert begun[0] == 0
+    assert anew["train"].path.name != made["train"].path.name
+    with np.load(anew["train"].path.with_suffix(".npz")) as file:
+        about = json.loads(bytes(file["about"]))
+    assert (about["eventcv"], about["format"]) == ("eventcv 9.9.9", saccades.FORMAT)
+
+
 def test_a_simulated_set_loads_as_frames(made, monkeypatch):
     """Frames are counted here with NumPy's own histogram; the splits share no recording."""
     source = simulated.SimulatedEvents(SMALL)
@@ -256,6 +278,10 @@ def test_a_simulated_set_loads_as_frames(made, monkeypatch):
     edges = [np.linspace(0, DURATION_US, 17), np.arange(3) - 0.5, np.arange(15) - 0.5, np.arange(15) - 0.5]
     counts, _ = np.histogramdd(np.stack([t, p, y, x], axis=1), edges)
     assert np.array_equal(data.test.inputs[4].numpy(), np.minimum(counts, 1))
+    changing = Presentation(timesteps=16, events=EventOptions(augmentation=EventAugmentation(drop=0.5)))
+    redrawn = load_dataset("digits-saccades", root, shown=changing)
+    assert redrawn.validation.redrawn is redrawn.test.redrawn is None
+    assert redrawn.train.redrawn.frames(np.arange(12), 0).sum() < 0.8 * data.train.inputs.sum()
     other = load_dataset("digits-saccades", root, split_seed=1, shown=Presentation(timesteps=16))
     pooled = [
         sorted(sample.tobytes() for split in (each.train, each.validation) for sample in split.inputs.numpy())

@@ -21,7 +21,7 @@ def spread(mean: float) -> Spread:
 
 def layer(name: str, synops: float, graded: float) -> LayerActivity:
     none = spread(0)
-    return LayerActivity(name, 5, none, spread(synops), spread(graded), 20, 1000)
+    return LayerActivity(name, 5, none, none, spread(synops), spread(graded), 20, 1000)
 
 
 def test_spikes_cost_additions_and_graded_input_macs():

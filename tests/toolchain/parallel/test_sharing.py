@@ -1,6 +1,7 @@
 """A batch in shares gives the losses of the whole: in parts one after another, and by several processes."""
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -17,7 +18,10 @@ from hypothesis import strategies as st
 import snnkd
 from snnkd import InputError
 from snnkd.toolchain.checkpoint import load_tensors
+from snnkd.toolchain.fitting import _Meter
+from snnkd.toolchain.parallel.processes import together
 from snnkd.toolchain.parallel.share import shares
+from snnkd.toolchain.parallel.worker import Request
 
 SMALL = [
     "student.options.widths=[6, 8]",
@@ -156,6 +160,63 @@ def children_of(pid, what):
             if what in command:
                 found.append(int(child))
     return found
+
+
+def told(*lines, status):
+    """A command that prints these lines on stderr and ends with that status."""
+    script = f"import sys; sys.stderr.write({chr(10).join(lines)!r}); sys.exit({status})"
+    return [sys.executable, "-c", script]
+
+
+@pytest.mark.parametrize(
+    ("command", "reason"),
+    [
+        (told("CUDA", "no room there", status=2), "ended with status 2, its last line: no room there;"),
+        (told("failed: no such data set", "bye", status=1), "failed: no such data set;"),
+        (told(status=3), "ended with status 3;"),
+        (["sh", "-c", "kill -9 $$"], r"was ended by signal 9 \(Killed\);"),
+        (told("all is well", status=0), "ended before it began;"),
+    ],
+)
+def test_a_process_that_ends_before_it_meets_the_others_is_one_line(tmp_path, monkeypatch, command, reason):
+    """At once; a third process, which would wait for it, is ended."""
+    sleeping = [sys.executable, "-c", "import time; time.sleep(600) # waits for the others"]
+    monkeypatch.setattr(Request, "command", lambda own: command if own.rank == 1 else sleeping)
+    threads, started = torch.get_num_threads(), time.monotonic()
+    with pytest.raises(InputError, match=reason) as caught, together(3, Request(str(tmp_path))):
+        pytest.fail("the training begins without it")
+    assert time.monotonic() - started < 300  # it takes a second, and took half an hour
+    assert "\n" not in str(caught.value)
+    assert "--resume" in str(caught.value)
+    assert not children_of(os.getpid(), "waits for the others")
+    assert torch.get_num_threads() == threads
+
+
+def test_a_process_that_ends_while_the_others_wait_for_it_is_one_line(tmp_path):
+    """It meets the leading process and finds no run."""
+    expected = pytest.raises(InputError, match=r"shared the training failed: .*recipe")
+    with expected as caught, together(2, Request(str(tmp_path))) as team:
+        team.wait()
+    assert "\n" not in str(caught.value)
+    assert not children_of(os.getpid(), "parallel.worker")
+
+
+@given(st.integers(1, 9), st.integers(1, 9), st.integers(1, 4))
+def test_a_gradient_has_one_norm_however_a_batch_is_shared(total, size, parts):
+    """Also of a batch of fewer samples than processes, all of which look at all of it."""
+    features = torch.linspace(-1, 2, 3 * total, dtype=torch.float64).view(total, 3).requires_grad_()
+
+    def term(samples):
+        return (features[samples] ** 3).sum(1).mean()
+
+    (gradient,) = torch.autograd.grad(term(slice(None)), features)
+    squares = 0.0
+    for rank in range(size):
+        meter = _Meter()
+        for share in shares(total, rank, size, parts):
+            meter.add_norms(0, {"term": term(slice(share.start, share.stop))}, features, share)
+        squares += meter.squares["term"][0]
+    assert math.sqrt(squares) == pytest.approx(float(gradient.norm()), rel=1e-12)
 
 
 LONG = [*SMALL, "method=samd+nld", "student.epochs=12", "teacher.epochs=2", "devices=2"]

@@ -11,6 +11,7 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -44,6 +45,9 @@ CHUNK, CHUNK_CELLS = 256, 1 << 24
 
 MEMORY_SHARE = 0.8
 """Of the machine's memory: as much may frames take."""
+
+JUDGED_ON = ("validation", "test")
+"""Parts that are never changed at random; whatever else a data set's part is called, it is trained on."""
 
 Read = Callable[[Any], Events]
 
@@ -79,13 +83,14 @@ def framed(
     """Frames of a part, uint8 (N, T, C, H, W), and what frames them anew with random changes, if asked for.
 
     Raises:
-        InputError: a recording can't be read, the frames don't fit the memory, or the disk is full.
+        InputError: a recording can't be read, the frames don't fit the memory, the disk is full, or a process
+            that frames was ended.
     """
     shape = (len(part.recordings), framing.timesteps, *framing.sensor.frame(framing.options))
     _check_memory(dataset, shape)
     key = _key(folder, part, framing.still)
     frames_file, events_file = (folder / FOLDER / f"{name}-{key}.{ending}" for ending in ("npz", "events"))
-    redraws = framing.options.augmentation != EventAugmentation() and name == "train"
+    redraws = framing.options.augmentation != EventAugmentation() and name not in JUDGED_ON
     frames = _kept(frames_file, shape) if frames_file.exists() else None
     if frames is None or (redraws and not events_file.exists()):
         frames = _made(dataset, name, part, read, framing, shape, events_file if redraws else None, progress)
@@ -193,14 +198,24 @@ def _framed_chunk(
 
 @contextmanager
 def _mapped(work: Callable[[Any], Any], chunks: list[Any], part: Part) -> Iterator[Iterator[Any]]:
-    """What `work` makes of each chunk, in their order, in as many processes as there are processors."""
+    """What `work` makes of each chunk, in their order, in as many processes as there are processors.
+
+    Raises:
+        InputError: one of the processes was ended.
+    """
     processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     content = sum(path.stat().st_size for path in part.files)
     if processors < 2 or (content < ALONE_BYTES and len(part.recordings) < ALONE_RECORDINGS):
         yield map(work, chunks)
         return
     with ProcessPoolExecutor(processors, mp_context=get_context("spawn")) as pool:
-        yield _few_ahead(pool, work, chunks, 2 * processors)
+        try:
+            yield _few_ahead(pool, work, chunks, 2 * processors)
+        except BrokenProcessPool as error:
+            raise InputError(
+                "a process that frames recordings was ended from outside, perhaps for want of memory; "
+                "free some, and start again"
+            ) from error
 
 
 def _few_ahead(

@@ -1,5 +1,7 @@
 """The public event sets in their own layouts, byte for byte, as frames: read by tonic, kept, read again."""
 
+import multiprocessing
+
 import numpy as np
 import pytest
 
@@ -8,6 +10,7 @@ from snnkd.toolchain.data.datasets import DATASETS, fetch_dataset, load_dataset
 from snnkd.toolchain.data.encoding import Encoding
 from snnkd.toolchain.data.events import framed
 from snnkd.toolchain.data.events.options import EventOptions
+from snnkd.toolchain.data.events.source import EventSource
 from snnkd.toolchain.data.presentation import Presentation
 
 pytest.importorskip("tonic")
@@ -80,24 +83,28 @@ def test_shd_is_what_was_written(writers, tmp_path):
     )
 
 
-def test_ssc_has_splits_of_its_own(writers, tmp_path):
-    written = writers["shd"](tmp_path, train=1, test=2)
-    folder = tmp_path / "ssc"
+def write_ssc(writers, root):
+    """Its parts are two of shd's, which are given back."""
+    written = writers["shd"](root, train=1, test=2)
+    folder = root / "ssc"
     folder.mkdir()
     for part, name in (("train", "train"), ("test", "valid"), ("train", "test")):
-        (folder / f"ssc_{name}.h5").write_bytes((tmp_path / "shd" / f"shd_{part}.h5").read_bytes())
+        (folder / f"ssc_{name}.h5").write_bytes((root / "shd" / f"shd_{part}.h5").read_bytes())
+    return written
+
+
+def test_ssc_has_splits_of_its_own(writers, tmp_path):
+    written = write_ssc(writers, tmp_path)
     data = load_dataset("ssc", tmp_path, shown=shown(3))
     assert loaded(data.validation) == as_written(written.parts["test"], (1, 1, 700), 3, 1_400_000)
     assert loaded(data.train) == loaded(data.test)
 
 
-@pytest.mark.parametrize("form", ["aedat2", "aedat4"])
-def test_cifar10_dvs_is_what_was_written(writers, tmp_path, form):
-    if form == "aedat4":
-        pytest.importorskip("aedat")
+def write_cifar10_dvs(writers, root, form="aedat2"):
+    """Four recordings of each class, one kind of file or the other; label and events of each."""
     part = []
     for label, name in enumerate(DATASETS.load("cifar10-dvs").class_names):
-        folder = tmp_path / "cifar10-dvs" / name
+        folder = root / "cifar10-dvs" / name
         folder.mkdir(parents=True)
         for index in range(4):
             x, y, t, p = writers["made_up"](10 * label + index, 50, 128, 128, 1_200_000)
@@ -105,6 +112,14 @@ def test_cifar10_dvs_is_what_was_written(writers, tmp_path, form):
             path = folder / f"cifar10_{name}_{index}.{ending}"
             path.write_bytes(writers[form]((x, y, t + 77_000, p)))  # the camera has run for a while
             part.append((label, (x, y, t - t[0], p)))
+    return part
+
+
+@pytest.mark.parametrize("form", ["aedat2", "aedat4"])
+def test_cifar10_dvs_is_what_was_written(writers, tmp_path, form):
+    if form == "aedat4":
+        pytest.importorskip("aedat")
+    part = write_cifar10_dvs(writers, tmp_path, form)
     data = load_dataset("cifar10-dvs", tmp_path, shown=shown(4, downsample=4))
     assert [len(split.labels) for split in (data.train, data.validation, data.test)] == [20, 10, 10]
     everything = loaded(data.train) + loaded(data.validation) + loaded(data.test)
@@ -231,6 +246,49 @@ def test_frames_are_kept_and_made_anew_when_anything_changes(writers, tmp_path, 
         path.write_bytes(path.read_bytes()[:100])
     assert loaded(load().train) == loaded(first.train)
     assert made == ["train"]
+
+
+WRITERS = {
+    "n-mnist": lambda writers, root: writers["n-mnist"](root, train=3, test=2),
+    "shd": lambda writers, root: writers["shd"](root, train=3, test=1),
+    "ssc": write_ssc,
+    "cifar10-dvs": write_cifar10_dvs,
+    "dvs128-gesture": lambda writers, root: write_gestures(writers, root),
+}
+
+
+def test_what_is_trained_on_is_changed_at_random_and_nothing_else_of_every_set(writers, tmp_path):
+    known = [name for name in DATASETS.names() if isinstance(DATASETS.load(name), EventSource)]
+    assert sorted(WRITERS) == sorted(SETS) == known
+    for name, write in WRITERS.items():
+        write(writers, tmp_path / name)
+        still = load_dataset(name, tmp_path / name, shown=shown(2))
+        assert still.train.redrawn is None, name
+        data = load_dataset(name, tmp_path / name, shown=shown(2, augmentation={"drop": 0.5}))
+        assert data.validation.redrawn is data.test.redrawn is None, name
+        everything = np.arange(len(data.train.labels))
+        redrawn = data.train.redrawn.frames(everything, seed=1)
+        own = data.train.inputs.numpy()
+        assert 0.3 < redrawn.sum() / own.sum() < 0.8, name
+        assert np.all(redrawn <= own), name  # events are dropped, none is another recording's
+
+
+def test_a_process_that_was_killed_while_framing_is_one_line(writers, tmp_path, monkeypatch):
+    writers["n-mnist"](tmp_path, train=40, test=1)
+    monkeypatch.setattr(framed, "ALONE_RECORDINGS", 100)
+    monkeypatch.setattr(framed, "CHUNK", 4)
+    monkeypatch.setattr(framed.os, "sched_getaffinity", lambda process: {0, 1}, raising=False)
+
+    def kill_at(done, total, what):
+        if done:
+            for child in multiprocessing.active_children():
+                child.kill()
+
+    with pytest.raises(InputError, match=r"a process that frames .* start again") as found:
+        load_dataset("n-mnist", tmp_path, progress=kill_at, shown=shown(2))
+    assert "\n" not in str(found.value)
+    assert not multiprocessing.active_children()
+    assert not list((tmp_path / "n-mnist").glob("framed/*"))
 
 
 @pytest.mark.slow
