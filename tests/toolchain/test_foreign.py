@@ -166,7 +166,7 @@ def snnkd(folder, monkeypatch, capsys):
 
 
 def test_it_is_said_where_calibration_and_judgement_share_samples(folder, capsys, request):
-    """A float NIR file's; not one of integers, which nobody calibrates, nor a recipe's run, which has splits."""
+    """A float NIR file's; not one of integers, which isn't calibrated, nor a recipe's run: it has splits."""
     path = write(folder / "half.nir", tau=2e-4)
     answer = exported(path)
     assert answer["notes"] == [CALIBRATED_ON_JUDGED]

@@ -55,16 +55,13 @@ def _owner(profile: Profile, room: Target) -> Target | None:
 
 
 def _reasons(graph: Graph, profile: Profile, owner: Target, room: Target) -> tuple[str, ...]:
+    """What no other integers would mend comes first, and alone."""
     problems = _problems(graph, profile, owner)
-    if not problems:
-        return ()
-    reasons = tuple(map(str, problems))
-    if owner.name != room.name and not _problems(replace(graph, weight_bits=None), profile, owner):
-        remedy = (
-            f"`snnkd export --target {owner.name}` makes its own, `energy --target {owner.name}` prices them"
-        )
-        return (f"the integers are those for {room.name}: {remedy}", *reasons)
-    return reasons
+    if not problems or owner.name == room.name:
+        return tuple(map(str, problems))
+    lasting = _problems(replace(graph, weight_bits=None), profile, owner)
+    remedy = f"`snnkd export --target {owner.name}` makes its own, `energy --target {owner.name}` prices them"
+    return tuple(map(str, lasting)) or (f"the integers are those for {room.name}: {remedy}",)
 
 
 def _problems(graph: Graph, profile: Profile, owner: Target) -> list[Problem]:

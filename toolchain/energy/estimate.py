@@ -183,7 +183,7 @@ def price(
         family = FAMILY[profile.kind]
         if family == "chip":
             work = chip_work(graph, activity, profile, (placements or {}).get(profile.name))
-            reasons = tuple(dict.fromkeys([*(refused or {}).get(profile.name, ()), *work.problems]))
+            reasons = tuple((refused or {}).get(profile.name, ()) or work.problems)
             if reasons:
                 priced.unfit.append(Unfit(profile, reasons))
             else:
