@@ -53,14 +53,14 @@ def test_it_is_lowered_to_a_network_that_counts_spikes(student):
 def test_the_shipped_recipe_trains_exports_and_validates(tmp_path):
     def snnkd(*arguments):
         command = [sys.executable, "-m", "snnkd.toolchain.cli", *arguments, "--json"]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=600)
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 
-    trained = snnkd("train", "digits-speck", "--set", "student.epochs=20")
-    assert trained["student"]["test_accuracy"] >= 0.9
+    trained = snnkd("train", "digits-speck")
+    assert trained["student"]["test_accuracy"] >= 0.95
     exported = snnkd("export", "--target", "speck")
     assert exported["cores"] == 3 and exported["cores_per_chip"] == 9
     validated = snnkd("validate", "--target", "speck", "--samples", "64")
     assert validated["spike_mismatches"] == 0 and validated["spikes_total"] > 1000
-    assert validated["accuracy"]["integer"] >= 0.9
+    assert validated["accuracy"]["integer"] >= 0.95
