@@ -73,6 +73,7 @@ class StudentTask:
         if self.method.needs_tap or self.method.needs_stages:
             _check_taps(self.model, self.teacher, data.train, self.method.needs_stages)
         self.helpers = self.method.prepare(self.model, self.teacher)
+        self._taught_maps: list[Tensor] = []
 
     def step(self, images: Tensor, labels: Tensor, share: Share | None = None) -> Step:
         steps = self.method.training_steps(self.model.timesteps)
@@ -89,11 +90,11 @@ class StudentTask:
     def evaluate(self) -> dict[str, float]:
         correct = agreement = 0.0
         with torch.inference_mode(), spike_rates(self.model) as rates:
-            for images, labels in _evaluation_batches(self.validation, self.fabric):
+            for index, (images, labels) in enumerate(_evaluation_batches(self.validation, self.fabric)):
                 output: StudentOutput = self.model(images)
-                batch = self._batch(output, images, labels)
-                correct += float((batch.student_logits.argmax(1) == labels).sum())
-                agreement += float(self._agreement(self._taught(batch, images)).sum()) / self.windows
+                correct += float((output.logits.mean(0).argmax(1) == labels).sum())
+                if self.teacher is not None:
+                    agreement += self._agreement(output, self._taught_map(index, images, labels))
         samples = len(self.validation.labels)
         metrics = {"validation_accuracy": correct / samples, "spike_rate": rates.mean()}
         return {**metrics, "map_agreement": agreement / samples} if self.teacher else metrics
@@ -132,15 +133,21 @@ class StudentTask:
             teacher_taps=taps_of(self.teacher),
         )
 
-    def _agreement(self, batch: Batch) -> Tensor:
-        """Correlation of the student's map with the teacher's for the true class, per sample or window."""
-        if batch.teacher is None:
-            return torch.zeros(len(batch.labels))
-        seen = teacher_map(
-            batch.teacher.features[batch.teacher_tap], batch.require_classifier_weight(), batch.labels
-        )
-        own = student_map(batch.student.features[batch.student_tap])
-        return map_agreement(own, seen) if own.shape == seen.shape else torch.zeros(len(batch.labels))
+    def _taught_map(self, index: int, images: Tensor, labels: Tensor) -> Tensor:
+        """The teacher's maps of a validation batch for the true classes, looked at in the first epoch."""
+        if index == len(self._taught_maps):
+            seen: TeacherOutput = self.teacher(teacher_input(images, self.windows))
+            weight, classes = self.teacher.classifier_weight, labels.repeat(self.windows)
+            self._taught_maps.append(teacher_map(seen.features[self.teacher.tap], weight, classes))
+        return self._taught_maps[index]
+
+    def _agreement(self, output: StudentOutput, taught: Tensor) -> float:
+        """The sum over samples of how well the student's map agrees with the teacher's, 0 where sizes differ.
+
+        Of several windows the mean over them.
+        """
+        own = student_map(by_window(output, self.windows).features[self.model.tap])
+        return float(map_agreement(own, taught).sum()) / self.windows if own.shape == taught.shape else 0.0
 
 
 def _evaluation_batches(split: Split, fabric: Fabric) -> Iterator[tuple[Tensor, Tensor]]:
