@@ -120,8 +120,10 @@ class StudentTask:
         """The same with the teacher's side, each window a sample of its own."""
         if self.teacher is None:
             return own
-        with torch.no_grad():
-            taught = self.teacher(teacher_input(images, self.windows))
+        differentiated = self.method.needs_teacher_graph
+        with torch.set_grad_enabled(differentiated):
+            shown = teacher_input(images, self.windows).detach().requires_grad_(differentiated)
+            taught = self.teacher(shown)
         return replace(
             own,
             labels=own.labels.repeat(self.windows),

@@ -22,6 +22,24 @@ def teacher_map(features: Tensor, classifier_weight: Tensor, classes: Tensor) ->
     return torch.einsum("bchw,bc->bhw", features, classifier_weight[classes]).relu()
 
 
+def grad_cam(features: Tensor, logits: Tensor, classes: Tensor) -> Tensor:
+    """The map of `teacher_map` for any stage: relu(Σ_c α_c·f_c) with α_c = Σ_{h,w} ∂z_k/∂f_c[h, w].
+
+    That is Grad-CAM (arXiv 1610.02391) times H·W; behind the last stage α_c is W[k, c], and the two are one.
+
+    Args:
+        features: a stage's activations (B, C, H, W), in the graph of `logits`.
+        logits: z (B, K), each row of its own sample alone.
+        classes: k, int64 (B,).
+
+    Returns:
+        (B, H, W), in the dtype of `features`, without gradient.
+    """
+    chosen = logits.gather(1, classes[:, None]).sum()
+    (gradient,) = torch.autograd.grad(chosen, features, retain_graph=True)
+    return torch.einsum("bchw,bc->bhw", features.detach(), gradient.sum((2, 3))).relu()
+
+
 def student_map(spikes: Tensor) -> Tensor:
     """Spike counts over time and channels, Σ_t Σ_c F[t, c]: (T, B, C, H, W) → (B, H, W)."""
     return spikes.sum(dim=(0, 2))

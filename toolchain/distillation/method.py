@@ -118,6 +118,7 @@ class Method(ABC):
         needs_teacher: whether a teacher must be trained first.
         needs_tap: whether it looks at the tap, whose size must then be the same in student and teacher.
         needs_stages: whether it looks at every stage's tap; number and sizes must then be the same.
+        needs_teacher_graph: whether it differentiates the teacher's logits by its features.
         needs_whole_batch: whether it compares samples with each other, so that the losses of a batch's shares
             don't add up to its own.
         includes_ce: whether its losses already hold the cross-entropy.
@@ -127,6 +128,7 @@ class Method(ABC):
     needs_teacher: ClassVar[bool] = True
     needs_tap: ClassVar[bool] = False
     needs_stages: ClassVar[bool] = False
+    needs_teacher_graph: ClassVar[bool] = False
     needs_whole_batch: ClassVar[bool] = False
     includes_ce: ClassVar[bool] = False
     resets: ClassVar[tuple[Reset, ...]] = ("hard", "soft")
@@ -189,6 +191,10 @@ class Joined(Method):
     @property
     def needs_stages(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
         return any(part.needs_stages for part in self.parts)
+
+    @property
+    def needs_teacher_graph(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return any(part.needs_teacher_graph for part in self.parts)
 
     @property
     def needs_whole_batch(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]

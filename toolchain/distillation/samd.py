@@ -12,12 +12,14 @@ map/𝒯, and KL averaged over the batch:
 - `normalized`: each map is scaled to [0, 1] by its own minimum and maximum; KL(P_t ‖ P_s). A flat map
   becomes zero, hence a uniform distribution, and passes no gradient. 𝒯 = 1 and the weight 5 were chosen by
   `tests/benchmarks/method_constants.py`.
+
+The paper looks at the last stage. `stage` takes an earlier one, whose teacher map is Grad-CAM (`maps`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
@@ -25,7 +27,8 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 from torch.nn import functional as F
 
-from .maps import student_map, teacher_map
+from ... import InputError
+from .maps import grad_cam, student_map, teacher_map
 from .method import STRICT, Batch, Method, Range, fill_in
 
 Variant = Literal["paper", "released", "normalized"]
@@ -73,8 +76,15 @@ def samd_loss(
             f"teacher {tuple(teacher_features.shape[-2:])}"
         )
     classes = teacher_logits.argmax(1) if labels is None else labels
-    target = teacher_map(teacher_features, classifier_weight, classes).flatten(1).detach()
-    student = student_map(student_features).flatten(1)
+    target = teacher_map(teacher_features, classifier_weight, classes).detach()
+    return map_loss(student_features, target, variant, temperature)
+
+
+def map_loss(
+    student_features: Tensor, teacher_map: Tensor, variant: Variant, temperature: float | None = None
+) -> Tensor:
+    """`samd_loss` for a teacher map that is known, (B, H, W)."""
+    target, student = teacher_map.flatten(1), student_map(student_features).flatten(1)
     scale = TEMPERATURE[variant] if temperature is None else temperature
     if variant == "paper":
         return scale**2 * _divergence(target / scale, student / scale)
@@ -114,14 +124,24 @@ class SAMD(Method):
         variant: which reading of the method (see the module).
         weight: factor before the loss; None: the variant's own.
         temperature: 𝒯; None: the variant's own.
+        stage: whose maps are compared, 1 for the first; 0: the last.
     """
 
     variant: Variant = "normalized"
     weight: float | None = Field(default=None, ge=0)
     temperature: float | None = Field(default=None, gt=0)
+    stage: int = Field(default=0, ge=0)
 
     needs_teacher = True
     needs_tap = True
+
+    @property
+    def needs_stages(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.stage > 0
+
+    @property
+    def needs_teacher_graph(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.stage > 0
 
     @property
     def needs_whole_batch(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -133,15 +153,28 @@ class SAMD(Method):
     def ranges(self) -> Mapping[str, Range]:
         return {"weight": WEIGHT_RANGE[self.variant], "temperature": Range(0.25, 4.0)}
 
+    def prepare(self, student: Any, teacher: Any) -> None:
+        if self.stage > len(student.taps):
+            raise InputError(
+                f"methods.samd.stage is {self.stage}, and the student has {len(student.taps)} stages; "
+                "choose one of these, or 0 for the last"
+            )
+
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         teacher = batch.require_teacher()
-        loss = samd_loss(
-            batch.student.features[batch.student_tap],
-            teacher.features[batch.teacher_tap],
-            batch.require_classifier_weight(),
-            teacher.logits,
-            None if self.variant == "released" else batch.labels,
-            self.variant,
-            self.temperature,
-        )
+        classes = teacher.logits.argmax(1) if self.variant == "released" else batch.labels
+        if self.stage:
+            own, taught = (taps[self.stage - 1] for taps in (batch.student_taps, batch.teacher_taps))
+            target = grad_cam(teacher.features[taught], teacher.logits, classes)
+            loss = map_loss(batch.student.features[own], target, self.variant, self.temperature)
+        else:
+            loss = samd_loss(
+                batch.student.features[batch.student_tap],
+                teacher.features[batch.teacher_tap],
+                batch.require_classifier_weight(),
+                teacher.logits,
+                classes,
+                self.variant,
+                self.temperature,
+            )
         return {"samd": loss * (self.weight or 0)}

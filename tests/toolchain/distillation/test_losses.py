@@ -3,11 +3,14 @@
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
+from snnkd.models.contract import StudentOutput, TeacherOutput
 from snnkd.toolchain.distillation.kd import kd_loss
-from snnkd.toolchain.distillation.maps import map_agreement
+from snnkd.toolchain.distillation.maps import grad_cam, map_agreement, teacher_map
+from snnkd.toolchain.distillation.method import Batch
 from snnkd.toolchain.distillation.nld import nld_loss
-from snnkd.toolchain.distillation.samd import samd_loss
+from snnkd.toolchain.distillation.samd import SAMD, map_loss, samd_loss
 
 T, B, C_S, C, H, W, K = 4, 6, 5, 7, 3, 4, 10
 
@@ -113,6 +116,61 @@ def test_detached_noise_statistics_pass_no_gradient(tensors):
     blurred = z.detach() + 0.1 * z.detach().std(1, keepdim=True) * t["noise"]
     expected = 2 * (torch.softmax(blurred / 2, 1) - torch.softmax(t["teacher"] / 2, 1)) / B
     torch.testing.assert_close(gradient, expected)
+
+
+def a_teacher_s_end(t, size=(2 * H, 2 * W)):
+    """An early stage's features (B, C, H', W'), the last stage's, and the logits, of a small network."""
+    torch.manual_seed(1)
+    early = torch.rand(B, 3, *size, dtype=torch.float64, requires_grad=True)
+    late = nn.Conv2d(3, C, 3, stride=2, padding=1).double().requires_grad_(False)(early).relu()
+    return early, late, late.mean((2, 3)) @ t["weight"].T
+
+
+def test_an_early_stage_s_map_is_grad_cam(tensors):
+    """Each channel weighted by what a small rise of all of its pixels does to the class's logit."""
+    t = as_tensors(tensors)
+    early, _, logits = a_teacher_s_end(t)
+    found = grad_cam(early, logits, t["labels"])
+    step, expected = 1e-6, np.zeros((B, 2 * H, 2 * W))
+    torch.manual_seed(1)
+    values = torch.rand(B, 3, 2 * H, 2 * W, dtype=torch.float64)
+    network = nn.Conv2d(3, C, 3, stride=2, padding=1).double()
+
+    def logit(x):
+        return network(x).relu().mean((2, 3)) @ t["weight"].T
+
+    for channel in range(3):
+        risen = values.clone()
+        risen[:, channel] += step
+        slope = (logit(risen) - logit(values)).detach().numpy()[np.arange(B), tensors["labels"]] / step
+        expected += slope[:, None, None] * values[:, channel].numpy()
+    np.testing.assert_allclose(found.numpy(), expected.clip(0), rtol=1e-4, atol=1e-6)
+    assert not found.requires_grad and float(found.max()) > 0
+
+
+def test_behind_the_last_stage_grad_cam_is_the_class_activation_map(tensors):
+    t = as_tensors(tensors)
+    _, late, logits = a_teacher_s_end(t)
+    torch.testing.assert_close(
+        grad_cam(late, logits, t["labels"]), teacher_map(late, t["weight"], t["labels"]).detach()
+    )
+
+
+def test_a_stage_s_loss_is_that_of_its_maps(tensors):
+    t = as_tensors(tensors)
+    early, late, logits = a_teacher_s_end(t)
+    spikes = t["spikes"].repeat_interleave(2, 3).repeat_interleave(2, 4)
+    own = StudentOutput(torch.zeros(T, B, K), {"a": spikes, "b": t["spikes"]})
+    batch = Batch(
+        *(t["labels"], own, "b", TeacherOutput(logits, {"x": early, "y": late}), "y", t["weight"]),
+        student_taps=("a", "b"),
+        teacher_taps=("x", "y"),
+    )
+    of = {stage: SAMD(stage=stage).losses(batch)["samd"] for stage in (0, 1, 2)}
+    expected = 5 * map_loss(spikes, grad_cam(early, logits, t["labels"]), "normalized")
+    torch.testing.assert_close(of[1], expected)
+    torch.testing.assert_close(of[2], of[0])
+    assert float(of[1]) != pytest.approx(float(of[0]), rel=1e-3)
 
 
 def test_a_silent_map_is_uniform_and_passes_no_gradient(tensors):

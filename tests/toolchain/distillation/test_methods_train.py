@@ -169,6 +169,19 @@ def test_unequal_stages_are_refused_before_training(teacher, tmp_path):
         other.train_student(run)
 
 
+def test_an_early_stage_of_samd_teaches_what_lies_before_it(teacher, tmp_path):
+    stage, _ = staged("samd/bptt", teacher, tmp_path, "methods.samd.stage=1")
+    task = training.StudentTask(stage.student, stage.teacher, stage.method, stage.data, stage.fabric, 0)
+    step = task.step(*next(training.batches(stage.data.train, 64, 0)))
+    step.terms["samd"].backward()
+    reached = {name: p.grad is not None for name, p in stage.student.layers.named_parameters()}
+    assert reached["conv1.weight"] and not reached["conv2.weight"]
+    assert all(parameter.grad is None for parameter in stage.teacher.parameters())
+    stage, run = staged("samd/bptt", teacher, tmp_path, "methods.samd.stage=3")
+    with pytest.raises(InputError, match="stage is 3, and the student has 2 stages"):
+        stage.train_student(run)
+
+
 def test_a_recipe_names_the_gradient_and_fills_in_its_options(tmp_path):
     recipe = recipe_of("ce/dsr")
     assert recipe.gradients == {"dsr": {"threshold": 6.0, "firing_share": 0.5, "lower_bound": 0.01}}
