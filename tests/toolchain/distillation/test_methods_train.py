@@ -261,8 +261,7 @@ def test_a_hardened_student_starts_as_the_soft_one_that_never_spikes_twice():
     assert 0.05 < float(found.features["neuron3"].detach().mean()) < 0.95
 
 
-def check_on_loihi2(name, folder):
-    run = snnkd.train(recipe_of(name), folder=folder)
+def check_on_loihi2(run):
     run.export("loihi2")
     answer = run.validate("loihi2", samples=2)
     assert answer["backend"] == "lava-fixed-point"
@@ -271,13 +270,21 @@ def check_on_loihi2(name, folder):
 
 
 def test_a_student_of_the_rate_gradient_is_the_chip_s(tmp_path):
-    check_on_loihi2("kd-feature+joint/rate", tmp_path / "run")
+    check_on_loihi2(snnkd.train(recipe_of("kd-feature+joint/rate"), folder=tmp_path / "run"))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [f"{m}/{g}" for m in METHODS.names() for g in ("bptt", "rate")])
 def test_every_hard_reset_student_is_the_chip_s(name, tmp_path):
-    check_on_loihi2(name, tmp_path / "run")
+    check_on_loihi2(snnkd.train(recipe_of(name), folder=tmp_path / "run"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", METHODS.names())
+def test_every_hardened_student_is_the_chip_s(method, tmp_path):
+    """Trained by dsr with a soft reset, then on with a hard one."""
+    soft = snnkd.train(recipe_of(f"{method}/dsr", "gradients.dsr.threshold=1.5"), folder=tmp_path / "soft")
+    check_on_loihi2(training.to_hard_reset(soft, folder=tmp_path / "hard"))
 
 
 @pytest.mark.parametrize("name", ["lasnn", pytest.param("joint", marks=pytest.mark.slow)])
