@@ -16,6 +16,7 @@ import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -26,6 +27,7 @@ from torch import Tensor, nn
 
 from .. import InputError
 from . import checkpoint
+from .data.ahead import ahead
 from .parallel.normalization import WholeBatchNorm
 from .parallel.share import Share
 from .parallel.team import ALONE, Team
@@ -114,7 +116,7 @@ def fit(
         One row of metrics per epoch.
 
     Raises:
-        Diverged: the loss is no longer a number.
+        Diverged: the loss or a weight is no longer a number.
     """
     trained = nn.ModuleList([task.model, *([task.helpers] if task.helpers else [])])
     fabric.to_device(trained)
@@ -135,9 +137,9 @@ def fit(
             "epoch": epoch + 1,
             **_train_epoch(task, trained, batches(order), rates, wrapped, fabric, section.accumulate, team),
         }
-        if not math.isfinite(row["loss"]):
+        if (lost := _no_number(row, trained)) is not None:
             raise Diverged(
-                f"the {task.role}'s loss became {row['loss']} in epoch {epoch + 1}; lower "
+                f"the {task.role}'s {lost} in epoch {epoch + 1}; lower "
                 f"{task.role}.learning_rate (now {section.learning_rate}) or the methods' weights"
             )
         trained.eval()
@@ -152,6 +154,14 @@ def fit(
     return state.rows
 
 
+def _no_number(row: Row, trained: nn.Module) -> str | None:
+    """What isn't a number after an epoch: its loss, or what its last step made of the weights."""
+    if not math.isfinite(row["loss"]):
+        return f"loss became {row['loss']}"
+    finite = all(bool(value.isfinite().all()) for value in trained.state_dict().values())
+    return None if finite else "weights became NaN or infinite"
+
+
 def _train_epoch(
     task: Task,
     trained: nn.Module,
@@ -164,8 +174,8 @@ def _train_epoch(
 ) -> Row:
     """One pass over the training split, each batch at its own learning rate."""
     meter = _Meter()
-    with WholeBatchNorm(trained, team.size) as norms:
-        for index, ((images, labels), rate) in enumerate(zip(batches, rates, strict=True)):
+    with WholeBatchNorm(trained, team.size) as norms, closing(ahead(batches)) as ready:
+        for index, ((images, labels), rate) in enumerate(zip(ready, rates, strict=True)):
             for group in optimizer.param_groups:
                 group["lr"] = rate
             optimizer.zero_grad(set_to_none=True)

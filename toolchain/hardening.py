@@ -50,7 +50,7 @@ def hard_reset_recipe(run: Run, epochs: int | None = None) -> Recipe:
     values["neuron"] = INTEGRATING
     values["student"]["gradient"] = "bptt"
     values["student"]["start"] = str(run.folder.resolve())
-    values["student"]["epochs"] = epochs or -(-recipe.student.epochs // EPOCHS_SHARE)
+    values["student"]["epochs"] = -(-recipe.student.epochs // EPOCHS_SHARE) if epochs is None else epochs
     values["gradients"] = {}
     return validate(values, f"{run.recipe_file} with a hard reset")
 

@@ -37,6 +37,9 @@ from .data.presentation import Presentation
 
 DEFAULT_RECIPE = "digits"
 
+LARGEST = 1e30
+"""What a number that the optimizer multiplies by may be: float32 holds it."""
+
 COLOURS = 255
 """The largest value of a pixel that AutoAugment's operations know."""
 
@@ -78,8 +81,8 @@ class NetworkSection(_Section):
     batch_size: PositiveInt = 64
     accumulate: PositiveInt = 1
     optimizer: Literal["adamw", "sgd"] = "adamw"
-    learning_rate: PositiveFloat = 2e-3
-    weight_decay: NonNegativeFloat = 1e-4
+    learning_rate: float = Field(default=2e-3, gt=0, le=LARGEST)
+    weight_decay: float = Field(default=1e-4, ge=0, le=LARGEST)
     momentum: float = Field(default=0.9, ge=0, lt=1)
 
 
@@ -218,6 +221,40 @@ def with_overrides(values: dict[str, Any], overrides: Iterable[str]) -> dict[str
     return copied
 
 
+def _without_its_own(values: dict[str, Any], sections: list[str]) -> None:
+    """Drop what a table's `variant` fills in by itself, before another variant is put in its place.
+
+    A run's recipe has every key with its value; those of the old variant aren't the new one's.
+    """
+    table = values
+    for section in sections:
+        table = table.get(section, {})
+    if not isinstance(table, dict) or "variant" not in table:
+        return
+    try:
+        filled = _filled_in(values, sections, {"variant": table["variant"]})
+    except (InputError, ValidationError):
+        return  # what is wrong there is said when the recipe is validated
+    for key, value in filled.items():
+        if key != "variant" and table.get(key) == value:
+            del table[key]
+
+
+def _filled_in(values: dict[str, Any], sections: list[str], table: dict[str, Any]) -> dict[str, Any]:
+    """A method's table or a network's options with every default."""
+    from ..models.family import MODELS
+    from .distillation.registry import build_method
+
+    match sections:
+        case ["methods", name]:
+            return asdict(build_method(name, {name: table}))  # pyright: ignore[reportArgumentType]
+        case ["student" | "teacher" as role, "options"]:
+            model = values[role].get("model", NetworkSection().model)
+            return MODELS.load(model).options.model_validate(table).model_dump(mode="json")
+        case _:
+            return {}
+
+
 def validate(values: dict[str, Any], origin: str) -> Recipe:
     """`values` as a recipe, the model's and the methods' own sections checked and filled in too.
 
@@ -342,6 +379,8 @@ def _apply(values: dict[str, Any], override: str) -> None:
     except tomllib.TOMLDecodeError:
         value = text
     *sections, last = key.strip().split(".")
+    if last == "variant":
+        _without_its_own(values, sections)
     for section in sections:
         values = values.setdefault(section, {})
         if not isinstance(values, dict):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -70,8 +71,6 @@ class StudentTask:
         self.model, self.teacher, self.method, self.fabric = model, teacher, method, fabric
         self.validation, self.windows = data.validation, windows if teacher is not None else 1
         torch.manual_seed(derived_seed(seed, "helpers"))
-        if self.method.needs_tap or self.method.needs_stages:
-            _check_taps(self.model, self.teacher, data.train, self.method.needs_stages)
         self.helpers = self.method.prepare(self.model, self.teacher)
         self._taught_maps: list[Tensor] = []
 
@@ -88,7 +87,7 @@ class StudentTask:
         return Step(terms, batch.student_logits.detach(), batch.student.features[self.model.tap])
 
     def evaluate(self) -> dict[str, float]:
-        correct = agreement = 0.0
+        correct, agreement = 0.0, math.nan if self.teacher is None else 0.0
         with torch.inference_mode(), spike_rates(self.model) as rates:
             for index, (images, labels) in enumerate(_evaluation_batches(self.validation, self.fabric)):
                 output: StudentOutput = self.model(images)
@@ -97,7 +96,7 @@ class StudentTask:
                     agreement += self._agreement(output, self._taught_map(index, images, labels))
         samples = len(self.validation.labels)
         metrics = {"validation_accuracy": correct / samples, "spike_rate": rates.mean()}
-        return {**metrics, "map_agreement": agreement / samples} if self.teacher else metrics
+        return metrics if math.isnan(agreement) else {**metrics, "map_agreement": agreement / samples}
 
     def on_epoch_end(self, validation: dict[str, float]) -> None:
         self.method.on_epoch_end(validation, self.helpers)
@@ -144,12 +143,14 @@ class StudentTask:
         return self._taught_maps[index]
 
     def _agreement(self, output: StudentOutput, taught: Tensor) -> float:
-        """The sum over samples of how well the student's map agrees with the teacher's, 0 where sizes differ.
+        """The sum over samples of how well the student's map agrees with the teacher's; NaN: sizes differ.
 
         Of several windows the mean over them.
         """
         own = student_map(by_window(output, self.windows).features[self.model.tap])
-        return float(map_agreement(own, taught).sum()) / self.windows if own.shape == taught.shape else 0.0
+        if own.shape != taught.shape:
+            return math.nan
+        return float(map_agreement(own, taught).sum()) / self.windows
 
 
 def _evaluation_batches(split: Split, fabric: Fabric) -> Iterator[tuple[Tensor, Tensor]]:
@@ -190,9 +191,23 @@ def taps_of(model: Any) -> tuple[str, ...]:
     return tuple(getattr(model, "taps", (model.tap,)))
 
 
+def check_method(method: Method, student: Any, teacher: Any, split: Split) -> None:
+    """See that `method` can teach this student by this teacher, before any epoch is spent.
+
+    Args:
+        split: samples to look at.
+
+    Raises:
+        InputError: it can't; the maps that it compares aren't of one size.
+    """
+    method.check(student, teacher)
+    if method.needs_tap or method.needs_stages:
+        _check_taps(student, teacher, split, method.needs_stages)
+
+
 @torch.inference_mode()
 def _check_taps(student: Any, teacher: Any, split: Split, every_stage: bool) -> None:
-    """See that the maps that a method compares are of one size, before any epoch is spent."""
+    """See that the maps that a method compares are of one size."""
     images, _ = next(batches(split, 2))
     device = next(student.parameters()).device
     sizes = []

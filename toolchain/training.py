@@ -37,7 +37,7 @@ from .progress import progress
 from .recipe import NetworkSection, Recipe, dump, load_recipe
 from .run import Run, new_run_folder
 from .samples import load_with_progress
-from .tasks import StudentTask, TeacherTask, accuracy_on, ann_accuracy_on
+from .tasks import StudentTask, TeacherTask, accuracy_on, ann_accuracy_on, check_method
 from .teaching import teacher_task
 
 
@@ -162,6 +162,7 @@ class _Training:
             )
         if recipe.student.start:
             start_from(student, recipe.student.start, data.task)
+        check_method(method, student, teacher, data.train)
         require_devices(recipe.devices)
         _check_shares(recipe, method)
         return cls(recipe, data, method, ALONE.fabric(precision_of(recipe)), student, teacher)

@@ -10,7 +10,7 @@ Its mean output is about clamp(r, 0, V) with r = mean_t x[t], and that is what i
 
     ∂L/∂x[t] = (1/T)·G·1[0 ≤ r ≤ V];      ∂L/∂V = Σ_neurons G·1[r > V]
 
-V is one number for a population; after each step of training it is at least `lower_bound`. The paper's leaky
+V is one number for a population, and wherever it is used at least `lower_bound`. The paper's leaky
 neuron, whose mean is weighted by exp(−(T − t)·Δt/τ), is not built: its weights aim at T = 20, and the
 recipe's decay is a hard-reset neuron's. `neuron.decay` and `neuron.threshold` of a recipe don't count here.
 """
@@ -75,9 +75,8 @@ class SoftResetIF(SpikingNeuron):
 
     def forward(self, current: Tensor) -> Tensor:
         """What the neurons emit, (T, …), for the synaptic input `current` (T, …)."""
-        if self.training:
-            with torch.no_grad():
-                self.threshold.clamp_(min=self.lower_bound)
+        with torch.no_grad():
+            self.threshold.clamp_(min=self.lower_bound)
         return _SoftResetOverTime.apply(current, self.threshold, self.firing_share)  # pyright: ignore[reportReturnType]
 
     def extra_repr(self) -> str:

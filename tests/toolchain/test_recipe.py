@@ -5,7 +5,7 @@ import tomllib
 import pytest
 
 from snnkd import InputError
-from snnkd.toolchain.recipe import dump, load_recipe, recipe_names, validate
+from snnkd.toolchain.recipe import changed, dump, load_recipe, recipe_names, validate
 
 
 @pytest.mark.parametrize("name", recipe_names())
@@ -18,6 +18,22 @@ def test_overrides_change_nested_keys():
     recipe = load_recipe("digits", ["student.epochs=3", "method=kd", "student.options.widths=[8, 8]"])
     assert (recipe.student.epochs, recipe.method) == (3, "kd")
     assert recipe.student.options["widths"] == [8, 8]
+
+
+def test_another_variant_does_not_keep_what_the_old_one_filled_in():
+    """A run's recipe has every key with its value."""
+    narrow = ["method=samd+nld", "student.options.width=0.5"]
+    written = tomllib.loads(dump(load_recipe("cifar10-resnet20", narrow)))
+    chosen = ["methods.samd.variant=paper", "student.options.variant=resnet19"]
+    found = changed(written, chosen, "again")
+    assert found == load_recipe("cifar10-resnet20", [*narrow, *chosen])
+    assert (found.methods["samd"]["weight"], found.methods["samd"]["temperature"]) == (1.0, 2.0)
+    assert found.student.options["widths"] == [128, 256, 512] and found.student.options["width"] == 0.5
+    own = tomllib.loads(dump(load_recipe("digits", ["methods.samd.weight=3"])))
+    kept = changed(own, ["methods.samd.variant=released", "methods.samd.temperature=7"], "again").methods[
+        "samd"
+    ]
+    assert (kept["weight"], kept["temperature"]) == (3, 7)
 
 
 @pytest.mark.parametrize(

@@ -175,6 +175,15 @@ def test_a_diverging_loss_is_said_and_not_trained_on(tmp_path):
         snnkd.train("digits", [*SMALL, "teacher.learning_rate=1e30"], tmp_path / "run")
 
 
+def test_weights_that_break_in_the_last_step_are_said_too(tmp_path):
+    """Its loss was computed before that step, and is a number."""
+    one_step = ["data.train_samples=64", "student.epochs=1", "student.optimizer=sgd"]
+    one_step += ["student.learning_rate=1e30", "student.weight_decay=1e30"]
+    with pytest.raises(InputError, match=r"student's weights became NaN or infinite in epoch 1; lower"):
+        snnkd.train("digits", [*SMALL, *one_step, "method=ce"], tmp_path / "run")
+    assert not (tmp_path / "run" / "student.safetensors").exists()
+
+
 def test_maps_of_different_sizes_are_refused_before_training_the_student(tmp_path):
     with pytest.raises(InputError, match="give both networks the same strides"):
         snnkd.train(

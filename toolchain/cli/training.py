@@ -57,12 +57,14 @@ def train(
     from ..recipe import DEFAULT_RECIPE
     from ..tables import train_table
 
+    if resume and to_hard_reset:
+        raise InputError("--resume continues a run, --to-hard-reset begins one; leave out one of them")
     chosen = {
         "seed": seed,
         "method": method,
         "dataset": dataset,
         "timesteps": timesteps,
-        "student.epochs": epochs,
+        "student.epochs": None if to_hard_reset else epochs,
         "devices": devices,
     }
     settings = [f"{key}={value}" for key, value in chosen.items() if value is not None]
@@ -72,9 +74,10 @@ def train(
             raise InputError(f"--resume continues a run as it was begun; leave out {recipe or settings[0]}")
         finished = training.resume(opened(run), data_root)
     elif to_hard_reset:
-        settings = [setting for setting in settings if not setting.startswith("student.epochs=")]
         if recipe or settings:
-            raise InputError(f"--to-hard-reset keeps a run's recipe; leave out {recipe or settings[0]}")
+            raise InputError(
+                f"--to-hard-reset keeps a run's recipe but for --epochs; leave out {recipe or settings[0]}"
+            )
         finished = training.to_hard_reset(opened(to_hard_reset), epochs, new_folder(run), data_root)
     else:
         finished = training.train(recipe or DEFAULT_RECIPE, settings, new_folder(run), data_root)

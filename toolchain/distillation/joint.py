@@ -215,8 +215,10 @@ class Joint(Method):
     needs_teacher = False
     includes_ce = True
 
-    def prepare(self, student: Any, teacher: Any) -> nn.Module:
+    def check(self, student: Any, teacher: Any) -> None:
         require_middle_taps(student, "joint")
+
+    def prepare(self, student: Any, teacher: Any) -> nn.Module:
         return JointNetworks(student)
 
     def finish(self, student: Any) -> None:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def teacher_map(features: Tensor, classifier_weight: Tensor, classes: Tensor) -> Tensor:
-    """Class activation map relu(Σ_c W[k, c]·f_c) of one class per sample.
+    """Class activation map relu(Σ_c W[k, c]·f_c) of one class per sample, summed in float32 at least.
 
     With global pooling and one linear layer this is Grad-CAM of class k, times H·W.
 
@@ -17,9 +17,20 @@ def teacher_map(features: Tensor, classifier_weight: Tensor, classes: Tensor) ->
         classes: k, int64 (B,).
 
     Returns:
-        (B, H, W), in the dtype of `features`.
+        (B, H, W).
     """
-    return torch.einsum("bchw,bc->bhw", features, classifier_weight[classes]).relu()
+    return _weighted_sum(features, classifier_weight[classes]).relu()
+
+
+def _weighted_sum(features: Tensor, weight: Tensor) -> Tensor:
+    """Σ_c w_c·f_c of features (B, C, H, W) and weights (B, C), whatever autocast would make of it."""
+    with torch.autocast(features.device.type, enabled=False):
+        return torch.einsum("bchw,bc->bhw", _wide(features), _wide(weight))
+
+
+def _wide(values: Tensor) -> Tensor:
+    """Values in float32, or in float64 where they are."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def grad_cam(features: Tensor, logits: Tensor, classes: Tensor) -> Tensor:
@@ -33,16 +44,16 @@ def grad_cam(features: Tensor, logits: Tensor, classes: Tensor) -> Tensor:
         classes: k, int64 (B,).
 
     Returns:
-        (B, H, W), in the dtype of `features`, without gradient.
+        (B, H, W), without gradient.
     """
     chosen = logits.gather(1, classes[:, None]).sum()
     (gradient,) = torch.autograd.grad(chosen, features, retain_graph=True)
-    return torch.einsum("bchw,bc->bhw", features.detach(), gradient.sum((2, 3))).relu()
+    return _weighted_sum(features.detach(), _wide(gradient).sum((2, 3))).relu()
 
 
 def student_map(spikes: Tensor) -> Tensor:
     """Spike counts over time and channels, Σ_t Σ_c F[t, c]: (T, B, C, H, W) → (B, H, W)."""
-    return spikes.sum(dim=(0, 2))
+    return _wide(spikes).sum(dim=(0, 2))
 
 
 def map_agreement(student: Tensor, teacher: Tensor) -> Tensor:

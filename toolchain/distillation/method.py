@@ -133,13 +133,17 @@ class Method(ABC):
     includes_ce: ClassVar[bool] = False
     resets: ClassVar[tuple[Reset, ...]] = ("hard", "soft")
 
+    def check(self, student: Any, teacher: Any) -> None:  # noqa: B027 (a hook: by default, nothing)
+        """See that the method can train this student, before a teacher is trained for it.
+
+        Raises:
+            InputError: it can't.
+        """
+
     def prepare(self, student: Any, teacher: Any) -> nn.Module | None:
         """Training-only modules (trained with the student, never exported), or None.
 
         Weights of the student may be parametrised anew here, as long as `finish` undoes it.
-
-        Raises:
-            InputError: the method can't train this student.
         """
         return None
 
@@ -176,9 +180,21 @@ class Method(ABC):
 
 @dataclass(frozen=True)
 class Joined(Method):
-    """Several methods whose losses are summed (`samd+nld`)."""
+    """Several methods whose losses are summed (`samd+nld`).
+
+    Raises:
+        InputError: more than one of them holds the cross-entropy itself.
+    """
 
     parts: tuple[Method, ...]
+
+    def __post_init__(self) -> None:
+        with_ce = [type(part).__name__ for part in self.parts if part.includes_ce]
+        if len(with_ce) > 1:
+            raise InputError(
+                f"methods {' and '.join(with_ce)} each hold the cross-entropy themselves, so they can't be "
+                "joined; take one of them"
+            )
 
     @property
     def needs_teacher(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -208,6 +224,10 @@ class Joined(Method):
     def resets(self) -> tuple[Reset, ...]:  # pyright: ignore[reportIncompatibleVariableOverride]
         return tuple(reset for reset in Method.resets if all(reset in part.resets for part in self.parts))
 
+    def check(self, student: Any, teacher: Any) -> None:
+        for part in self.parts:
+            part.check(student, teacher)
+
     def prepare(self, student: Any, teacher: Any) -> nn.Module | None:
         modules = {str(index): part.prepare(student, teacher) for index, part in enumerate(self.parts)}
         found = {index: module for index, module in modules.items() if module is not None}
@@ -225,11 +245,15 @@ class Joined(Method):
         return Joined(found) if found else None
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        return {
-            name: loss
-            for index, part in enumerate(self.parts)
-            for name, loss in part.losses(replace(batch, helpers=_own(batch.helpers, index))).items()
-        }
+        terms: dict[str, Tensor] = {}
+        for index, part in enumerate(self.parts):
+            own = part.losses(replace(batch, helpers=_own(batch.helpers, index)))
+            if both := terms.keys() & own.keys():
+                raise InputError(
+                    f"two of the joined methods call a loss {both.pop()!r}, and one would be lost; rename it"
+                )
+            terms |= own
+        return terms
 
     def on_epoch_end(self, validation: Mapping[str, float], helpers: nn.Module | None) -> None:
         for index, part in enumerate(self.parts):

@@ -32,7 +32,7 @@ class StrongToWeak(Method):
 
     needs_teacher = False
 
-    def prepare(self, student: Any, teacher: Any) -> None:
+    def check(self, student: Any, teacher: Any) -> None:
         require_several_steps(student, "s2w")
 
     def ranges(self) -> Mapping[str, Range]:

@@ -153,7 +153,7 @@ class SAMD(Method):
     def ranges(self) -> Mapping[str, Range]:
         return {"weight": WEIGHT_RANGE[self.variant], "temperature": Range(0.25, 4.0)}
 
-    def prepare(self, student: Any, teacher: Any) -> None:
+    def check(self, student: Any, teacher: Any) -> None:
         if self.stage > len(student.taps):
             raise InputError(
                 f"methods.samd.stage is {self.stage}, and the student has {len(student.taps)} stages; "

@@ -55,8 +55,10 @@ class TSSD(Method):
 
     needs_teacher = False
 
-    def prepare(self, student: Any, teacher: Any) -> nn.Module:
+    def check(self, student: Any, teacher: Any) -> None:
         require_middle_taps(student, "tssd")
+
+    def prepare(self, student: Any, teacher: Any) -> nn.Module:
         return Head(tap_shapes(student)[_middle(student.taps)][0], student.task.classes)
 
     def training_steps(self, timesteps: int) -> int:

@@ -32,7 +32,7 @@ class WeakToStrong(Method):
 
     needs_teacher = False
 
-    def prepare(self, student: Any, teacher: Any) -> None:
+    def check(self, student: Any, teacher: Any) -> None:
         require_several_steps(student, "w2s")
 
     def ranges(self) -> Mapping[str, Range]:

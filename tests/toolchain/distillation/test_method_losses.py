@@ -305,9 +305,21 @@ def test_methods_say_what_a_student_lacks():
 
     for name, reason in (("s2w", "has one; set timesteps"), ("w2s", "has one"), ("tssd", "one stage")):
         with pytest.raises(InputError, match=reason):
-            build_method(name, {}).prepare(Short(), None)
+            build_method(name, {}).check(Short(), None)
     with pytest.raises(InputError, match="'joint' puts a branch"):
-        Joint().prepare(Short(), None)
+        Joint().check(Short(), None)
+    with pytest.raises(InputError, match="stage is 2, and the student has 1 stages"):
+        build_method("kd+samd", {"samd": {"stage": 2}}).check(Short(), None)
+
+
+def test_two_methods_with_the_cross_entropy_are_not_joined():
+    with pytest.raises(InputError, match="Joint and Temporal each hold the cross-entropy themselves"):
+        build_method("joint+kd+temporal", {})
+
+
+def test_no_loss_is_lost_where_two_have_one_name(numbers):
+    with pytest.raises(InputError, match="call a loss 'kd'"):
+        Joined((KD(), KD())).losses(as_batch(numbers))
 
 
 def test_every_method_s_hyper_parameters_are_validated():

@@ -157,16 +157,21 @@ def test_what_a_method_remembers_survives_an_interruption(teacher, tmp_path):
     assert found[-1][1] == pytest.approx(max(row["validation_accuracy"] for row in rows))
 
 
-def test_unequal_stages_are_refused_before_training(teacher, tmp_path):
-    stage, run = staged("lasnn/bptt", teacher, tmp_path)
-    deeper = load_recipe(
-        "digits",
-        [*SMALL, "method=lasnn", "student.options={widths=[6, 8, 8], strides=[1, 2, 2], pooling=1}"],
-    )
-    other = training._Training.of(deeper, None)
-    other.teacher = stage.teacher
-    with pytest.raises(InputError, match=r"map has the size \(8, 8\), then \(4, 4\), then \(2, 2\)"):
-        other.train_student(run)
+@pytest.mark.parametrize(
+    ("overrides", "reason"),
+    [
+        (
+            ["method=lasnn", "student.options={widths=[6, 8, 8], strides=[1, 2, 2], pooling=1}"],
+            r"map has the size \(8, 8\), then \(4, 4\), then \(2, 2\)",
+        ),
+        (["method=kd+samd", "methods.samd.stage=3"], "stage is 3, and the student has 2 stages"),
+        (["method=tssd", "student.options={widths=[6], strides=[2], pooling=1}"], "student has one stage"),
+    ],
+)
+def test_what_cannot_be_taught_is_refused_before_the_teacher_is_trained(tmp_path, overrides, reason):
+    with pytest.raises(InputError, match=reason):
+        snnkd.train("digits", [*SMALL, *overrides], tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_an_early_stage_of_samd_teaches_what_lies_before_it(teacher, tmp_path):
@@ -177,9 +182,6 @@ def test_an_early_stage_of_samd_teaches_what_lies_before_it(teacher, tmp_path):
     reached = {name: p.grad is not None for name, p in stage.student.layers.named_parameters()}
     assert reached["conv1.weight"] and not reached["conv2.weight"]
     assert all(parameter.grad is None for parameter in stage.teacher.parameters())
-    stage, run = staged("samd/bptt", teacher, tmp_path, "methods.samd.stage=3")
-    with pytest.raises(InputError, match="stage is 3, and the student has 2 stages"):
-        stage.train_student(run)
 
 
 def test_a_recipe_names_the_gradient_and_fills_in_its_options(tmp_path):
