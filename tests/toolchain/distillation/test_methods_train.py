@@ -239,6 +239,21 @@ def test_a_soft_reset_student_goes_on_with_a_hard_one(command, tmp_path):
         training.to_hard_reset(run)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["--set", "student.epochs=5"], "keeps a run's recipe but for --epochs; leave out student.epochs=5"),
+        (["--epochs", 0], "student.epochs: should be greater than 0, found 0"),
+        (["--resume"], "leave out one of them"),
+    ],
+)
+def test_nothing_that_is_asked_beside_a_hard_reset_is_dropped(command, tmp_path, arguments, reason):
+    soft = snnkd.train(recipe_of("ce/dsr", "student.epochs=1"), folder=tmp_path / "soft")
+    done = command("train", "--to-hard-reset", soft.folder, "--run", tmp_path / "hard", *arguments)
+    assert done.returncode == 2 and reason in done.stderr and done.stderr.count("\n") == 1
+    assert not (tmp_path / "hard").exists()
+
+
 def test_a_hardened_student_starts_as_the_soft_one_that_never_spikes_twice():
     """Where inputs come once and nothing is left over, both resets are the same: so are the networks."""
     torch.manual_seed(0)
