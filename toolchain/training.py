@@ -18,7 +18,6 @@ from lightning_fabric import Fabric
 from .. import InputError, Refusal
 from ..export.files import write_bytes, write_json, write_text
 from ..export.student import deployability_problems
-from ..models.contract import TaskShape
 from ..models.fused import compile_neurons
 from ..models.gradients.backend import GRADIENTS
 from . import checkpoint
@@ -195,19 +194,26 @@ class _Training:
         write_json(run.summary_file, summary)
 
     def train_teacher(self, run: Run) -> dict[str, Any]:
-        """Train the teacher, or take the one that lies in the run's folder; freeze it."""
-        path = run.teacher_file
+        """Train the teacher, or take the one that lies in the run's folder; freeze it.
+
+        Raises:
+            InputError: the one there was trained on other input.
+        """
+        path, windows = run.teacher_file, self.recipe.teacher.windows
+        seen = asdict(teacher_task(self.recipe, self.data.task, windows))
         if not self.team.agree(path.exists()):
-            windows = self.recipe.teacher.windows
             task = TeacherTask(self.teacher, self.data.validation, self.fabric, windows)
             self._fit(run, task, self.recipe.teacher)
             if self.team.leads:
                 accuracy = ann_accuracy_on(self.teacher, self.data.test, self.fabric, windows)
-                seen = teacher_task(self.recipe, self.data.task, windows)
                 facts = {**_architecture(self.recipe.teacher, seen), "test_accuracy": accuracy}
                 checkpoint.save_weights(path, self.teacher, facts)
             self.team.wait()
         facts = checkpoint.load_weights(path, self.teacher)
+        if json.loads(json.dumps(seen)) != facts.get("task"):
+            raise InputError(
+                f"{path} holds a teacher of {facts.get('task')}, and this recipe's sees {seen}; train another"
+            )
         self.fabric.to_device(self.teacher)
         freeze(self.teacher)
         return {"test_accuracy": facts["test_accuracy"]}
@@ -235,7 +241,7 @@ class _Training:
             "spike_rate": rates.mean(),
             "spike_rates": rates.by_layer(),
         }
-        architecture = _architecture(self.recipe.student, self.data.task)
+        architecture = _architecture(self.recipe.student, asdict(self.data.task))
         checkpoint.save_weights(run.student_file, self.student, {**architecture, **facts})
         return facts
 
@@ -293,8 +299,8 @@ def _check_shares(recipe: Recipe, method: Method) -> None:
         )
 
 
-def _architecture(section: NetworkSection, task: TaskShape) -> dict[str, Any]:
-    return {"model": section.model, "options": section.options, "task": asdict(task)}
+def _architecture(section: NetworkSection, task: dict[str, Any]) -> dict[str, Any]:
+    return {"model": section.model, "options": section.options, "task": task}
 
 
 def precision_of(recipe: Recipe) -> str:

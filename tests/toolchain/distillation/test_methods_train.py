@@ -144,6 +144,12 @@ class Remembering(CE):
         helpers.best.copy_(max(float(helpers.best), validation["validation_accuracy"]))
 
 
+def test_a_teacher_of_other_input_does_not_teach(teacher, tmp_path):
+    """Its weights have the same shapes, and its logits would be of another image."""
+    with pytest.raises(InputError, match=r"holds a teacher of .*'input_max': 16.* sees .*'input_max': 4"):
+        staged("kd/bptt", teacher, tmp_path, "encoding.kind=rate")
+
+
 def test_what_a_method_remembers_survives_an_interruption(teacher, tmp_path):
     found = []
     for epochs in (1, 2):
@@ -250,7 +256,7 @@ def test_a_soft_reset_student_goes_on_with_a_hard_one(command, tmp_path):
 def test_nothing_that_is_asked_beside_a_hard_reset_is_dropped(command, tmp_path, arguments, reason):
     soft = snnkd.train(recipe_of("ce/dsr", "student.epochs=1"), folder=tmp_path / "soft")
     done = command("train", "--to-hard-reset", soft.folder, "--run", tmp_path / "hard", *arguments)
-    assert done.returncode == 2 and reason in done.stderr and done.stderr.count("\n") == 1
+    assert done.returncode == 2 and reason in done.stderr and "Traceback" not in done.stderr
     assert not (tmp_path / "hard").exists()
 
 
