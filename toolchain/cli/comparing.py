@@ -31,8 +31,19 @@ def compare(
         typer.Option(help="Settings of each method's constants to choose from; default: 1, the recipe's."),
     ] = None,
     tune_learning_rate: Annotated[
-        bool, typer.Option(help="Have the learning rate among these, of every method.")
-    ] = True,
+        bool | None,
+        typer.Option(
+            "--tune-learning-rate/--no-tune-learning-rate",
+            help="Have the learning rate among these, of every method; default: yes.",
+        ),
+    ] = None,
+    to_hard_reset: Annotated[
+        bool | None,
+        typer.Option(
+            "--to-hard-reset/--no-to-hard-reset",
+            help="A further row for each method with a soft reset: its students fine-tuned with a hard one.",
+        ),
+    ] = None,
     profile: Annotated[
         str, typer.Option(help="Hardware profile to price each student on, or none.")
     ] = "loihi2",
@@ -45,7 +56,11 @@ def compare(
     ] = None,
     run: Annotated[
         str | None,
-        typer.Option("--run", help="Folder of the study; default: its own.", metavar="RUN"),
+        typer.Option(
+            "--run",
+            help="Folder of the study, which then has what isn't given; default: its own.",
+            metavar="RUN",
+        ),
     ] = None,
     data_root: DataRoot = None,
     as_json: Json = False,
@@ -71,6 +86,7 @@ def compare(
         trials,
         tune_learning_rate,
         profile,
+        to_hard_reset,
     )
     show(answer, as_json, comparison_table)
     if failed := answer["failed"]:

@@ -4,12 +4,13 @@ STUDY/plan.json                     what is compared
 STUDY/teachers/seed-0/              a seed's teacher, which all methods of the seed share
 STUDY/<method>/seed-0/              a run like any other, and besides
     outcome.json                    what its process found, written last: without it a run isn't finished
-    failure.json                    why it failed, until it is tried again
+    failure.json                    why it failed, or why it couldn't be priced, until it is tried again
     maps.npz                        where student and teacher look, on a few test samples
     priced.json                     what an inference costs on the study's hardware profile
     log.txt                         what its processes printed
 STUDY/<method>/trial/               the run with the seed that settings are tried with; its teacher likewise
 STUDY/<method>/setting-2/…          the same with a setting other than the recipe's own
+STUDY/<method>-hard-reset-…/seed-0/ a run that goes on from <method>/seed-0 with a hard reset
 STUDY/study.json, study.csv, study-trials.csv, study.html
 """
 
@@ -38,13 +39,19 @@ DIVERGED = "diverged"
 
 @dataclass(frozen=True)
 class Cell:
-    """A contender's run with one seed, or (without a contender) a seed's teacher."""
+    """A contender's run with one seed, or (without a contender) a seed's teacher.
+
+    Attributes:
+        recipe: what it is trained as, or what the one that it goes on from is.
+        after: the run that it goes on from with a hard reset.
+    """
 
     study: Path
     seed: int
     contender: Contender | None
     recipe: Recipe
     setting: Setting = OWN
+    after: Cell | None = None
 
     @property
     def is_trial(self) -> bool:
@@ -54,7 +61,7 @@ class Cell:
     @property
     def name(self) -> str:
         """What messages call it."""
-        who = self.contender.spec if self.contender else "teacher"
+        who = self.contender.name if self.contender else "teacher"
         if self.is_trial:
             return f"{who}, setting {self.setting.number}" if self.contender else f"{who} of all trials"
         return f"{who}, seed {self.seed}"
@@ -133,7 +140,14 @@ class Cell:
 
     def reason(self) -> str:
         """Why it failed; nothing where it hasn't."""
-        return read_json(self.failure_file)["reason"] if self.status == "failed" else ""
+        return self._failure() if self.status == "failed" else ""
+
+    def unpriced(self) -> str:
+        """Why what followed its training failed, which is pricing; nothing where nothing did."""
+        return self._failure() if self.status == "finished" else ""
+
+    def _failure(self) -> str:
+        return read_json(self.failure_file)["reason"] if self.failure_file.exists() else ""
 
     def begin(self, teacher: Path | None) -> None:
         """Make its folder ready to be trained in, or to go on in.
@@ -142,25 +156,50 @@ class Cell:
             teacher: weights to put there; None: it has no teacher, or is one.
 
         Raises:
-            InputError: another recipe's run lies there.
+            InputError: another recipe's run lies there, or the one that it goes on from hasn't finished.
         """
+        if self.after and self.after.status != "finished":
+            raise InputError(f"{self.after.name}, which it goes on from, {self.after.why_unfinished()}")
         self.require_own_recipe()
         self.failure_file.unlink(missing_ok=True)
         if teacher and not self.run.teacher_file.exists():
             write_bytes(self.run.teacher_file, teacher.read_bytes())
-        if not self.run.recipe_file.exists():
-            write_text(self.run.recipe_file, dump(self.recipe))
+        own = self._own_recipe()
+        if not self.run.recipe_file.exists() or self.run.recipe != own:
+            write_text(self.run.recipe_file, dump(own))
+
+    def why_unfinished(self) -> str:
+        """Its status, and the reason where it failed."""
+        return f"{self.status}: {self.reason()}" if self.reason() else f"is {self.status}"
 
     def require_own_recipe(self) -> None:
-        """See that what lies in its folder was asked for like this.
+        """See that what lies in its folder was asked for like this, as far as that is known yet.
 
         Raises:
             InputError: it wasn't.
         """
-        if self.run.recipe_file.exists() and self.run.recipe != self.recipe:
+        if not self.run.recipe_file.exists() or (self.after and self.after.status != "finished"):
+            return
+        found, own = self.run.recipe, self._own_recipe()
+        if self.after:  # studies are moved
+            student = found.student.model_copy(update={"start": own.student.start})
+            found = found.model_copy(update={"student": student})
+        if found != own:
             raise InputError(
                 f"{self.run.folder} holds a run of another recipe; delete it, or choose another --run"
             )
+
+    def _own_recipe(self) -> Recipe:
+        """The recipe of its run.
+
+        Raises:
+            InputError: it goes on from a run that isn't trained.
+        """
+        if self.after is None:
+            return self.recipe
+        from ..hardening import hard_reset_recipe  # which imports torch
+
+        return hard_reset_recipe(self.after.run)
 
     def fail(self, reason: str) -> None:
         """Remember why it failed."""
@@ -184,8 +223,9 @@ def facts_of_pricing(run: Run, profile: str) -> dict[str, str]:
 
 def cell_of(plan: Plan, study: Path, contender: Contender, seed: int, setting: Setting) -> Cell:
     """A contender's run with one seed and setting."""
-    recipe = contender.recipe(plan.values, seed, setting.overrides)
-    return Cell(study, seed, contender, recipe, setting)
+    after = cell_of(plan, study, contender.named, seed, setting) if contender.hardens else None
+    recipe = after.recipe if after else contender.recipe(plan.values, seed, setting.overrides)
+    return Cell(study, seed, contender, recipe, setting, after)
 
 
 def teacher_of(plan: Plan, study: Path, seed: int) -> Cell:

@@ -27,7 +27,11 @@ def accuracy_against_spikes(answer: Answer) -> Figure | None:
     axes = figure.subplots()
     for place, method in enumerate(known):
         colour = colormaps["tab10"](place % 10)
-        runs = [row for row in answer["runs"] if row["method"] == method["method"] and row["spike_rate"]]
+        runs = [
+            row
+            for row in answer["runs"]
+            if row["method"] == method["method"] and row["spike_rate"] is not None
+        ]
         axes.plot(
             [row["spike_rate"] for row in runs],
             [row["test_accuracy"] for row in runs],
@@ -63,7 +67,9 @@ def accuracy_against_energy(answer: Answer) -> Figure | None:
     for place, method in enumerate(known):
         colour = colormaps["tab10"](place % 10)
         runs = [
-            row for row in answer["runs"] if row["method"] == method["method"] and row["energy_j_nominal"]
+            row
+            for row in answer["runs"]
+            if row["method"] == method["method"] and row["energy_j_nominal"] is not None
         ]
         energies = [row["energy_j_nominal"] for row in runs]
         axes.plot(energies, [row["test_accuracy"] for row in runs], "o", color=colour, alpha=0.3, ms=4)
@@ -87,7 +93,7 @@ def difference_intervals(answer: Answer) -> Figure | None:
     figure = Figure(figsize=(7, 0.9 + 0.36 * len(shown)), layout="constrained")
     axes = figure.subplots()
     axes.axvline(0, color=TEACHER, lw=1)
-    for place, (_, *splits) in enumerate(shown):
+    for place, (_, *splits, _) in enumerate(shown):
         for found, colour, shift in zip(splits, (STUDENT, ACCENT), (-0.12, 0.12), strict=True):
             if found["low"] is not None:
                 axes.plot([found["low"], found["high"]], [place + shift] * 2, color=colour, lw=2, alpha=0.6)
@@ -125,7 +131,7 @@ def _first_maps(cells: Sequence[Cell]) -> Iterator[tuple[str, Maps]]:
     for cell in having:
         if cell.seed == having[0].seed and cell.contender:
             with np.load(cell.maps_file, allow_pickle=False) as file:
-                yield cell.contender.spec, dict(file)
+                yield cell.contender.name, dict(file)
 
 
 def _as_pictures(images: np.ndarray) -> np.ndarray:

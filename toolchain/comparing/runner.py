@@ -6,7 +6,6 @@ import fcntl
 import math
 import os
 import threading
-from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager
@@ -105,12 +104,13 @@ def train_all(
 def _train(cells: Sequence[Cell], plan: Plan, teachers: dict[int, Cell], ways: Ways) -> Generator[Cell]:
     """Each cell once its process has ended. Ctrl-C, or closing the iterator, ends all processes first."""
     stop = threading.Event()
-    waiting, running = deque(cells), dict[Future[None], tuple[Cell, str]]()
+    waiting, running = list(cells), dict[Future[None], tuple[Cell, str]]()
     with ThreadPoolExecutor(ways.jobs) as pool:
         try:
             while waiting or running:
-                while waiting and len(running) < ways.jobs:
-                    cell = waiting.popleft()
+                ahead = [*waiting, *(cell for cell, _ in running.values())]
+                while len(running) < ways.jobs and (cell := _first_ready(waiting, ahead)):
+                    waiting.remove(cell)
                     teacher = teachers.get(cell.seed) if cell.contender else None
                     lent = [names for _, names in running.values()]
                     gpu = least_used(ways.gpus, lent, cell.recipe.devices)
@@ -121,6 +121,12 @@ def _train(cells: Sequence[Cell], plan: Plan, teachers: dict[int, Cell], ways: W
                     yield running.pop(future)[0]
         finally:
             stop.set()
+
+
+def _first_ready(waiting: Sequence[Cell], ahead: Sequence[Cell]) -> Cell | None:
+    """The first of those waiting that doesn't go on from one that hasn't ended (`ahead`), if there is any."""
+    folders = {cell.run.folder for cell in ahead}
+    return next((c for c in waiting if c.after is None or c.after.run.folder not in folders), None)
 
 
 def least_used(gpus: Sequence[str], lent: Sequence[str], count: int = 1) -> str:
@@ -162,7 +168,7 @@ def _weights(cell: Cell, teacher: Cell | None, plan: Plan) -> Path | None:
     if teacher.status == "finished":
         return teacher.run.teacher_file
     if _is_taught(cell, plan):
-        raise InputError(f"its teacher {teacher.status}: {teacher.reason()}")
+        raise InputError(f"its teacher {teacher.why_unfinished()}")
     return None
 
 

@@ -11,6 +11,9 @@ from .plan import SEARCH_SEED, Contender, Plan
 from .rows import Row, trial_row
 from .trials import OWN, Setting, best, settings_of
 
+ENDED = ("finished", "diverged")
+"""What the row of a trial says that is known how good its setting is."""
+
 
 @dataclass(frozen=True)
 class Search:
@@ -43,21 +46,23 @@ class Search:
         return sorted(found, key=lambda cell: cell.setting.number)
 
     def chosen(self, contender: Contender) -> Setting | None:
-        """The setting that the contender is trained with; None until all of its trials have ended.
+        """The setting that the contender is trained with, which isn't that of a trial that failed.
 
-        Raises:
-            InputError: a file of a trial is damaged.
+        None until all of its trials have ended, and where all of them failed. The next start tries a failed
+        one again; if that is the best then, the contender's runs are trained anew with its setting.
         """
-        trials = self.trials[contender.spec]
+        trials = self.trials[contender.spec]  # of the one it goes on from, where it does
         if not trials:
             return OWN
-        if any(cell.status != "finished" for cell in trials):
+        rows = [trial_row(cell) for cell in trials]
+        ended = [place for place, row in enumerate(rows) if row["status"] in ENDED]
+        if len(ended) + sum(row["status"] == "failed" for row in rows) < len(rows) or not ended:
             return None
-        scores = [trial_row(cell, chosen=False)["validation_accuracy"] for cell in trials]
-        return trials[best(scores)].setting
+        scores = [rows[place]["validation_accuracy"] for place in ended]
+        return trials[ended[best(scores)]].setting
 
     def runs(self) -> list[Cell]:
-        """Every run of the table; those of a contender whose trials haven't ended have its own setting."""
+        """Every run of the table; those of a contender without a chosen setting have its own."""
         chosen = {contender.spec: self.chosen(contender) for contender in self.plan.contenders}
         return [
             cell_of(self.plan, self.study, contender, seed, chosen[contender.spec] or OWN)
@@ -74,8 +79,7 @@ class Search:
         found = {}
         for contender in self.plan.contenders:
             chosen = self.chosen(contender)
-            trials = self.trials[contender.spec]
             found[contender.spec] = [
-                trial_row(cell, chosen is not None and cell.setting == chosen) for cell in trials
+                trial_row(cell) | {"chosen": cell.setting == chosen} for cell in self.trials[contender.spec]
             ]
         return found

@@ -12,11 +12,11 @@ from typing import Any
 from ... import InputError
 from ...export.files import read_json, write_json
 from ...hardware_profiles import load_profile
-from ..recipe import DEFAULT_RECIPE, recipe_values, with_overrides
 from ..run import RUNS
 from .cells import Cell
+from .choices import Choices
 from .page import write_page
-from .plan import DEFAULT_METHODS, DEFAULT_SEEDS, Plan
+from .plan import Plan
 from .rows import TRIAL_KEYS, write_rows
 from .runner import Ways, alone_with, train_all, visible_gpus
 from .search import Search
@@ -39,58 +39,49 @@ def compare(
     time_limit: float | None = None,
     data_root: Path | None = None,
     trials: int | None = None,
-    tune_learning_rate: bool = True,
+    tune_learning_rate: bool | None = None,
     profile: str = DEFAULT_PROFILE,
+    to_hard_reset: bool | None = None,
 ) -> dict[str, Any]:
     """Train each method with each seed of a recipe, and compare them.
 
     A study that was begun is gone on with: what is finished isn't repeated, the rest is tried again. All runs
     of a seed have the same initial weights, batch order and teacher, which is trained once.
 
+    What isn't chosen of recipe, methods, seeds, overrides, trials, tune_learning_rate and to_hard_reset is as
+    the study in `folder` has it, or where none was begun there, what stands last below.
+
     Args:
-        recipe: a recipe that ships with snnkd, or a TOML file; None: what `folder` holds, or digits.
-        methods: each `METHOD[:KEY=VALUE…]`, as "samd:methods.samd.variant=paper"; none: ce, kd, samd+nld.
-        seeds: how many, from the recipe's own on; None: 5.
-        overrides: changes to the recipe for all methods, as `student.epochs=5`.
+        recipe: a recipe that ships with snnkd, or a TOML file; digits.
+        methods: those in the table, each `METHOD[:KEY=VALUE…]`, as "samd:methods.samd.variant=paper"; ce, kd,
+            samd+nld.
+        seeds: how many, from the recipe's own on; 5.
+        overrides: changes to the recipe for all methods, as `student.epochs=5`; none.
         folder: of the study; None: that of the study with the same plan, or a new one below `runs/`.
         jobs: runs at a time.
         time_limit: seconds that a run may take; None: any.
         data_root: where data sets are kept; None: the default.
         trials: settings of each method's hyper-parameters that are tried first, with one seed that isn't in
-            the table (see `trials`); the best by validation accuracy is compared. None: 1, the recipe's own.
-        tune_learning_rate: whether the student's learning rate is among these, of every method.
+            the table (see `trials`); the best by validation accuracy is compared. 1, the recipe's own.
+        tune_learning_rate: whether the student's learning rate is among these, of every method; True.
         profile: name of a hardware profile, or a TOML file, that students are priced on; "none": they aren't.
+        to_hard_reset: whether each method whose students have a soft reset gets a further row, of runs that
+            go on from these students with a hard reset; False.
 
     Returns:
         What `study.json` holds: see `summary`.
 
     Raises:
-        InputError: recipe, methods, data or folder can't be used. That a run failed is no error: it stands
-            in `failed`.
+        InputError: recipe, methods, data or folder can't be used. That a run failed, or couldn't be priced,
+            is no error: it stands in `failed`.
     """
     if jobs < 1:
         raise InputError(f"--jobs must be at least 1, found {jobs}")
     priced_on = "" if profile == NO_PROFILE else profile
     if priced_on:
         load_profile(priced_on)
-    given = (recipe, *methods, *overrides, seeds, trials, None if tune_learning_rate else False)
-    asked = any(choice is not None for choice in given)
-    begun = _begun(folder) if folder else None
-    if begun and not asked:
-        plan = begun
-    else:
-        values, origin = recipe_values(recipe or DEFAULT_RECIPE)
-        values = with_overrides(values, overrides)
-        count = DEFAULT_SEEDS if seeds is None else seeds
-        plan = Plan.of(
-            values,
-            origin,
-            methods or DEFAULT_METHODS,
-            count,
-            _threads(jobs),
-            1 if trials is None else trials,
-            tune_learning_rate,
-        )
+    choices = Choices(recipe, methods, seeds, overrides, trials, tune_learning_rate, to_hard_reset)
+    plan = choices.plan(_begun(folder) if folder else None, _threads(jobs))
     study = folder or _folder_of(plan)
     return _carry_on(plan, study, Ways(jobs, time_limit, data_root, priced_on, visible_gpus()))
 
@@ -100,7 +91,8 @@ def _carry_on(plan: Plan, study: Path, ways: Ways) -> dict[str, Any]:
     begun = _begun(study)
     if begun and not plan.extends(begun):
         raise InputError(
-            f"{study} compares on another recipe; choose another folder with --run, or leave --run out"
+            f"{study} compares on another recipe, or tunes other hyper-parameters; leave these choices out "
+            "to go on with it, or choose another folder with --run"
         )
     print(f"study: {study}", file=sys.stderr)
     with alone_with(study):

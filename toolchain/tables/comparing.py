@@ -65,10 +65,10 @@ def _trials(answer: Answer) -> Table:
 
 def _differences(answer: Answer) -> Table:
     table = new_table(
-        "Paired differences in test accuracy (and on validation): mean [95 % interval]",
-        *("difference", "seeds", "test", "p", "p, Holm", "detectable", "validation"),
+        "Paired differences in test accuracy (and on validation, and in maps): mean [95 % interval]",
+        *("difference", "seeds", "test", "p", "p, Holm", "detectable", "validation", "maps"),
     )
-    for name, test, validation in differences(answer):
+    for name, test, validation, maps in differences(answer):
         table.add_row(
             name,
             str(test["n"]),
@@ -77,17 +77,24 @@ def _differences(answer: Answer) -> Table:
             number(test["p_holm"], ".2g"),
             number(test["detectable"], ".4f"),
             difference_text(validation),
+            difference_text(maps),
         )
     return table
 
 
-def differences(answer: Answer) -> Iterator[tuple[str, Mapping[str, Any], Mapping[str, Any]]]:
-    """Each comparison that has runs: its name, the difference on the test and on the validation split."""
+Found = Mapping[str, Any]
+
+
+def differences(answer: Answer) -> Iterator[tuple[str, Found, Found, Found | None]]:
+    """Each comparison that has runs: its name, the differences in accuracy on test and validation split.
+
+    And that in how well the maps agree with the teacher's, on the validation split; None where they don't.
+    """
     for method in answer["methods"]:
         for reference, found in method["against"].items():
             if found["test_accuracy"]:
                 name = f"{method['method']} − {reference}"
-                yield name, found["test_accuracy"], found["validation_accuracy"]
+                yield name, found["test_accuracy"], found["validation_accuracy"], found["map_agreement"]
 
 
 def _failures(answer: Answer) -> Iterator[str]:
@@ -101,11 +108,16 @@ def failed_name(row: Mapping[str, Any]) -> str:
 
 
 def energy_text(energy: Mapping[str, Any] | None) -> str:
-    """Mean nominal energy of an inference and the means of its bounds; a dash where there is none."""
+    """Mean nominal energy of an inference, the means of its bounds, and of how many runs if not of all.
+
+    A dash where there is none.
+    """
     if energy is None or energy["nominal_j"] is None:
         return "–"
     bounds = {"low": energy["low_j"], "nominal": energy["nominal_j"]["mean"], "high": energy["high_j"]}
-    return ("≥ " if energy["lower_bound"] else "") + interval(bounds, "J")
+    of, runs = energy["nominal_j"]["n"], energy["runs"]
+    text = ("≥ " if energy["lower_bound"] else "") + interval(bounds, "J")
+    return text if of == runs else f"{text}, {of} of {runs} runs"
 
 
 def spread_text(found: Mapping[str, Any] | None, form: str) -> str:
@@ -128,8 +140,10 @@ def memory_text(method: Mapping[str, Any]) -> str:
     return text + (f", GPU {gpu['mean'] / MEBIBYTE:,.0f} MiB" if gpu else "")
 
 
-def difference_text(found: Mapping[str, Any]) -> str:
-    """Mean [low, high], or the mean alone where there is no interval."""
+def difference_text(found: Mapping[str, Any] | None) -> str:
+    """Mean [low, high], or the mean alone where there is no interval; a dash for no value."""
+    if found is None:
+        return "–"
     mean = f"{found['mean']:+.4f}"
     return mean if found["low"] is None else f"{mean} [{found['low']:+.4f}, {found['high']:+.4f}]"
 

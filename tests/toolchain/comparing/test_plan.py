@@ -6,10 +6,12 @@ from snnkd import InputError
 from snnkd.toolchain.comparing.plan import Contender, Plan
 from snnkd.toolchain.recipe import load_recipe, recipe_values, with_overrides
 
+SOFT = "ce:student.gradient=dsr"
 
-def plan_of(*methods, seeds=2, overrides=()):
+
+def plan_of(*methods, seeds=2, overrides=(), **options):
     values, origin = recipe_values("digits")
-    return Plan.of(with_overrides(values, overrides), origin, methods, seeds, 1)
+    return Plan.of(with_overrides(values, overrides), origin, methods, seeds, 1, **options)
 
 
 def test_a_contender_s_recipe_is_the_one_that_train_would_take():
@@ -62,7 +64,15 @@ def test_folders_of_different_contenders_differ_and_have_plain_names():
         (["ce"], 0, "at least 1 seed, found 0"),
         (["kd:methods.kd.temprature=2"], 2, "did you mean 'temperature'?"),
         (["kd:methods.kd.temperature=-2"], 2, "should be greater than 0"),
-        (["kd:student.epochs=100"], 2, "can't change student.epochs: data and budget are the same"),
+        (["ce", "kd", "kd:"], 2, "'kd:' is named twice, first as 'kd'"),
+        (["samd+nld", "nld+samd"], 2, "'nld+samd' is named twice, first as 'samd+nld'"),
+        (["kd", "kd:methods.kd.temperature=2"], 2, "named twice, first as 'kd'"),  # the default
+        (["kd", "kd:methods.samd.weight=2"], 2, "named twice, first as 'kd'"),  # which it makes no use of
+        (
+            ["kd:student.epochs=100"],
+            2,
+            "can't change student.epochs: data, budget and precision are the same",
+        ),
         (["kd:student={epochs=100}"], 2, "can't change student.epochs"),
         (["kd:teacher.epochs=100"], 2, "can't change teacher"),
         (["kd:data.train_samples=100"], 2, "can't change data"),
@@ -80,3 +90,56 @@ def test_plans_that_cannot_be_served(methods, seeds, fragment):
 def test_a_damaged_plan(saved):
     with pytest.raises(InputError, match=r"plan\.json is damaged"):
         Plan.restored(saved, "plan.json")
+
+
+@pytest.mark.parametrize(
+    ("key", "setting"),
+    [
+        ("augmentation", "augmentation.flip=true"),
+        ("encoding", "encoding.kind=rate"),
+        ("events", "events.frames=count"),
+        ("student.start", "student.start=runs/other"),
+        ("student.accumulate", "student.accumulate=2"),
+        ("quantization", "quantization.bits=4"),
+        ("precision", "precision=bf16"),
+    ],
+)
+def test_what_is_shown_and_what_it_costs_is_the_same_for_all(key, setting):
+    with pytest.raises(InputError, match=f"can't change {key}: data, budget and precision are the same"):
+        Contender(f"kd:{setting}").recipe({"dataset": "n-mnist"} if key == "events" else {}, 0)
+
+
+def test_what_makes_a_student_another_one_can_be_compared():
+    changes = ["student.gradient=rate", "student.learning_rate=0.01", "student.options.widths=[4, 6]"]
+    changes += ["methods.kd.weight=2", "neuron.decay=0.25", "timesteps=8"]
+    recipes = [c.recipe({"name": "mine"}, 0) for c in map(Contender, ["kd", *(f"kd:{c}" for c in changes)])]
+    assert all(recipe != recipes[0] for recipe in recipes[1:])
+
+
+def test_steps_are_the_same_for_all_where_they_say_what_the_teacher_sees():
+    spec = "kd:timesteps=8"
+    assert plan_of("ce", spec).contenders[1].recipe({}, 0).timesteps == 8
+    with pytest.raises(InputError, match="can't change timesteps: data"):
+        plan_of("ce", spec, overrides=["encoding.kind=rate"])
+
+
+def test_a_value_that_is_fixed_is_another_contender_where_it_would_be_tuned():
+    specs = ("kd", "kd:methods.kd.temperature=2")
+    assert [contender.spec for contender in plan_of(*specs, trials=2).contenders] == list(specs)
+
+
+def test_a_row_with_a_hard_reset_follows_each_contender_with_a_soft_one():
+    plan = plan_of("kd", SOFT, to_hard_reset=True)
+    assert [row.name for row in plan.table] == ["kd", SOFT, f"{SOFT}, hard reset"]
+    assert [row.name for row, seed in plan.runs() if seed == 1] == ["kd", SOFT, f"{SOFT}, hard reset"]
+    assert len({row.folder for row in plan.table}) == 3
+    assert plan.table[2].named == plan.table[1]
+    assert Plan.restored(plan.as_dict(), "plan.json") == plan
+    assert plan_of("kd", SOFT).table == plan.contenders
+    assert plan.extends(plan_of("kd", SOFT)) and plan_of("kd", SOFT).extends(plan)
+
+
+def test_a_plan_from_before_there_were_hard_resets():
+    saved = plan_of("kd", SOFT).as_dict()
+    del saved["to_hard_reset"]
+    assert Plan.restored(saved, "plan.json") == plan_of("kd", SOFT)

@@ -9,6 +9,7 @@ import pytest
 from snnkd import InputError
 from snnkd.toolchain.comparing.plan import SEARCH_SEED, Contender, Plan
 from snnkd.toolchain.comparing.search import Search
+from snnkd.toolchain.comparing.summary import summary
 from snnkd.toolchain.comparing.trials import LEARNING_RATE, OWN, best, settings_of, tuned
 from snnkd.toolchain.distillation.registry import METHODS
 from snnkd.toolchain.recipe import load_recipe, recipe_values, with_overrides
@@ -136,6 +137,51 @@ def test_runs_take_the_setting_that_was_chosen_once_all_trials_have_ended(tmp_pa
         dict(ce[1].setting.values)[LEARNING_RATE]
     }
     assert len({cell.run.folder for cell in (*runs, *ce, *kd)}) == 10
+
+
+def test_a_trial_that_failed_or_cannot_be_read_is_never_chosen_and_bars_nothing(tmp_path):
+    search = Search(plan_of("ce", trials=5), tmp_path)
+    ce = Contender("ce")
+    killed, whole, diverged, damaged, lost = search.trials["ce"]
+    killed.run.folder.mkdir(parents=True)
+    killed.fail("its process was ended by signal 9")
+    for cell in (diverged, damaged):
+        finish(cell, 0.9, diverged="the student's loss became nan" if cell is diverged else "")
+    damaged.run.metrics_file.write_text('{"role": "student", "epoch": 1, "validation_accuracy": NaN}\n')
+    finish(lost, 0.9)
+    lost.outcome_file.write_text("{}")
+    assert search.chosen(ce) is None  # one more to come
+    finish(whole, 0.1)
+    assert search.chosen(ce) == whole.setting
+    rows = search.rows()["ce"]
+    assert [row["status"] for row in rows] == ["failed", "finished", "diverged", "failed", "failed"]
+    assert [row["chosen"] for row in rows] == [False, True, False, False, False]
+    assert all(row["validation_accuracy"] is None for row in rows if row is not rows[1])
+    assert "signal 9" in rows[0]["reason"]
+    assert "metrics.jsonl is damaged" in rows[3]["reason"]
+    assert "outcome.json is damaged" in rows[4]["reason"]
+    assert len(search.ready(search.runs())) == 2
+
+    damaged.run.metrics_file.write_text(
+        '{"role": "student", "epoch": 1, "validation_accuracy": NaN, "seconds": 1.0}\n'
+    )
+    assert "a validation accuracy of nan" in search.rows()["ce"][3]["reason"]
+    found = summary(search, search.runs(), "")
+    assert "Of ce 3 of 5 trials failed: its setting is of the others." in found["notes"]
+    assert [row["setting"] for row in found["failed"]] == [0, 3, 4]
+
+
+def test_without_any_trial_that_ended_well_there_is_nothing_to_train(tmp_path):
+    search = Search(plan_of("ce", "kd", trials=2), tmp_path)
+    for cell in search.trials["ce"]:
+        cell.run.folder.mkdir(parents=True)
+        cell.fail("its teacher failed")
+    finish(search.trials["kd"][0], diverged="the student's loss became nan")
+    search.trials["kd"][1].run.folder.mkdir(parents=True)
+    search.trials["kd"][1].fail("its process was ended by signal 9")
+    assert search.chosen(Contender("ce")) is None
+    assert search.chosen(Contender("kd")) == search.trials["kd"][0].setting
+    assert {cell.contender.spec for cell in search.ready(search.runs())} == {"kd"}
 
 
 def test_trials_that_cannot_be_served():
