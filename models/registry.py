@@ -40,10 +40,13 @@ class Registry:
         Raises:
             InputError: unknown name (the nearest is suggested), or its module can't be imported.
         """
-        references = self.references()
-        if name not in references:
-            raise InputError(f"there is no {self.kind} {name!r}; {suggestion(name, sorted(references))}")
-        module, _, attribute = references[name].partition(":")
+        reference = self.built_in.get(name)  # without a look at every package that is installed
+        if reference is None:
+            references = self.references()
+            if name not in references:
+                raise InputError(f"there is no {self.kind} {name!r}; {suggestion(name, sorted(references))}")
+            reference = references[name]
+        module, _, attribute = reference.partition(":")
         try:
             return getattr(importlib.import_module(module), attribute)
         except ImportError as error:
