@@ -122,7 +122,7 @@ class LIF(SpikingNeuron):
     Attributes:
         decay: a, what is left of the membrane potential after a step.
         threshold: θ.
-        compiled: whether it runs compiled loops, see `fused.compile_neurons`.
+        compiled: whether it runs compiled loops, see `compiling.compile_neurons`.
     """
 
     def __init__(self, decay: float = DECAY, threshold: float = THRESHOLD):

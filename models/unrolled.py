@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, fx, nn
 
 from .. import InputError, Refusal
 from .contract import StudentOutput, TaskShape
+from .joined import NORM, NormalisedNeurons, join
 from .neurons import SpikingNeuron
 
 OUT_OF_PLACE = {operator.iadd: operator.add, "add_": "add"}
@@ -73,7 +74,7 @@ class SpikingStudent(nn.Module):
         self.layers, self.task, self.timesteps = layers, task, timesteps
         self.taps = tuple(taps)
         self.tap = self.taps[-1]
-        self._calls = trace(layers)
+        self.retrace()
 
     def forward(self, inputs: Tensor, timesteps: int | None = None) -> StudentOutput:
         """Per-step logits and the taps' spikes for integer images (B, C, H, W) or frames (T, B, C, H, W).
@@ -96,17 +97,22 @@ class SpikingStudent(nn.Module):
         return (self.gradient if trained and self.gradient else run_over_time)(self, signal, steps)
 
     def retrace(self) -> None:
-        """Take note that `layers` have changed.
+        """Take note that `layers` have changed, or which of them are compiled.
 
         Raises:
             Refusal: they can't be traced.
         """
-        self._calls = trace(self.layers)
+        self._calls = join(trace(self.layers), self.layers, self.taps)
+
+    @property
+    def joins(self) -> bool:
+        """Whether some of the layers are run as one, see `joined`."""
+        return any(NORM in node.meta for node in self._calls.nodes)
 
     def walk(
         self,
         signal: Signal,
-        emitted: Callable[[nn.Module, Signal], Signal],
+        emitted: Callable[..., Signal],
         called: Callable[[fx.Node, Callable[[fx.Node], Signal]], Signal],
         tapped: Callable[[Signal], Signal] | None = None,
     ) -> tuple[Signal, dict[str, Signal]]:
@@ -114,7 +120,7 @@ class SpikingStudent(nn.Module):
 
         Args:
             signal: what the layers are given.
-            emitted: what a layer makes of a signal.
+            emitted: what a layer makes of a signal, or `NormalisedNeurons` of one or two.
             called: what another call makes of those that it gets by their nodes.
             tapped: what a tap makes of a signal that passes it; None: nothing.
 
@@ -131,8 +137,11 @@ class SpikingStudent(nn.Module):
             elif node.op == "output":
                 result = signals[node.all_input_nodes[0]]
             elif node.op == "call_module":
-                layer = self.layers.get_submodule(str(node.target))
-                result = emitted(layer, signals[node.all_input_nodes[0]])
+                layer: Any = self.layers.get_submodule(str(node.target))
+                if NORM in node.meta:
+                    norm: Any = self.layers.get_submodule(node.meta[NORM])
+                    layer = NormalisedNeurons(norm, layer)
+                result = emitted(layer, *(signals[source] for source in node.all_input_nodes))
                 if node.target in self.taps:
                     result = tapped(result) if tapped else result
                     features[str(node.target)] = result
@@ -153,7 +162,9 @@ Runner = Callable[[SpikingStudent, Tensor, int], StudentOutput]
 def run_over_time(student: SpikingStudent, signal: Tensor, timesteps: int) -> StudentOutput:
     """Every step of every layer, with autograd's gradient through all of them."""
 
-    def emitted(layer: nn.Module, signal: Tensor) -> Tensor:
+    def emitted(layer: nn.Module | NormalisedNeurons, signal: Tensor, *added: Tensor) -> Tensor:
+        if isinstance(layer, NormalisedNeurons):
+            return layer.over_time(timesteps, signal, *added)
         if isinstance(layer, SpikingNeuron):
             return layer(signal.expand(timesteps, *signal.shape[1:]))
         return at_each_step(layer, signal)

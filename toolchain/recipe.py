@@ -102,7 +102,8 @@ class StudentSection(NetworkSection):
 
     Attributes:
         gradient: how it is found: `bptt` through time, `rate` or `dsr`.
-        compiled: compile its neurons: the same spikes in less time, after half a minute of compiling.
+        compiled: compile its neurons, and BatchNorm with them: training takes less time and agrees but for
+            rounding; compiling takes about a minute, once on a machine.
         start: the folder of a run whose student, with a soft reset, this one with a hard one starts from.
         deployable: refuse to train what no chip can hold; false: train it all the same, to compare.
     """

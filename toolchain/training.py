@@ -18,7 +18,7 @@ from lightning_fabric import Fabric
 from .. import InputError, Refusal
 from ..export.files import write_bytes, write_json, write_text
 from ..export.student import deployability_problems
-from ..models.fused import compile_neurons
+from ..models.compiling import compile_neurons
 from ..models.gradients.backend import GRADIENTS
 from . import checkpoint
 from .data.batches import batches
@@ -36,6 +36,7 @@ from .progress import progress
 from .recipe import NetworkSection, Recipe, dump, load_recipe
 from .run import Run, new_run_folder
 from .samples import load_with_progress
+from .simulation.chunks import keep_freed_memory
 from .tasks import StudentTask, TeacherTask, accuracy_on, ann_accuracy_on, check_method
 from .teaching import teacher_task
 
@@ -246,6 +247,7 @@ class _Training:
         return facts
 
     def _fit(self, run: Run, task: Any, section: NetworkSection) -> None:
+        keep_freed_memory()
         with progress(f"{task.role}, {section.epochs} epochs", section.epochs) as report:
 
             def on_epoch(rows: list[Row]) -> None:

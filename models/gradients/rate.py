@@ -7,7 +7,8 @@ forward pass over time, to the bit. Each neuron records its rate r = mean_t s[t]
 
 with h the surrogate derivative. e[t] is ∂v[t]/∂c for a current that grows by c at all steps, so E is the
 derivative of the rate by the mean current, exact where the gradient that arrives is the same at every step.
-Backward, a neuron multiplies by E; every other layer is differentiated at the mean of what it was given. For
+Backward, a neuron multiplies by E; every other layer is differentiated at the mean of what it was given. What
+a linear layer makes of that mean is the mean of what it made of the steps, and isn't computed again. For
 T = 1 that is backpropagation through time. What comes out of the network has the values of each step and the
 gradient of their mean.
 
@@ -18,17 +19,21 @@ as in `neurons`; layers without any state before the first neurons are run once.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
 from ... import InputError
 from ..contract import StudentOutput
-from ..fused import lif_rates
+from ..fused import Normalised, lif_rates
+from ..joined import NormalisedNeurons
 from ..neurons import LIF, SpikingNeuron, cache_sized, lif_forward
 from ..unrolled import SpikingStudent, at_each_step, call
 from .backend import Gradient
+from .linear import is_linear, mean_through
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d)
@@ -50,21 +55,41 @@ class Rate(Gradient):
         student.gradient = run_rates
 
 
-class _Signal(NamedTuple):
+class _Signal:
     """A signal without gradient at each of S steps, (S, B, …), and its mean with gradient, (B, …).
 
-    At a tap, `shown` is what the steps are with the gradient of their mean, which goes on from there.
+    Args:
+        mean: the mean, or what makes it, with its gradient, of its value, which is worked out when it is
+            asked for.
+        shown: at a tap, what the steps are with the gradient of their mean, which goes on from there.
     """
 
-    steps: Tensor
-    mean: Tensor
-    shown: Tensor | None = None
+    def __init__(self, steps: Tensor, mean: Tensor | Callable[[Tensor], Tensor], shown: Tensor | None = None):
+        self.steps, self._mean, self.shown = steps, mean, shown
+
+    @property
+    def mean(self) -> Tensor:
+        return self._mean if isinstance(self._mean, Tensor) else self.mean_of(_mean(self.steps))
+
+    def mean_of(self, value: Tensor) -> Tensor:
+        """The mean, whose value is known."""
+        if not isinstance(self._mean, Tensor):
+            self._mean = self._mean(value)
+        return self._mean
+
+
+@torch.no_grad()
+def _mean(steps: Tensor) -> Tensor:
+    """In the layout of a step."""
+    return torch.mean(steps, 0, out=torch.empty_like(steps[0]))
 
 
 def run_rates(student: SpikingStudent, signal: Tensor, timesteps: int) -> StudentOutput:
     """A `unrolled.Runner` with the gradient of this module."""
 
-    def emitted(layer: nn.Module, signal: _Signal) -> _Signal:
+    def emitted(layer: Any, signal: _Signal, *added: _Signal) -> _Signal:
+        if isinstance(layer, NormalisedNeurons):
+            return _joined_spikes(layer, signal, *added, timesteps=timesteps)
         if isinstance(layer, LIF):
             return _spikes(layer, signal, timesteps)
         if len(signal.steps) == 1:
@@ -72,6 +97,10 @@ def run_rates(student: SpikingStudent, signal: Tensor, timesteps: int) -> Studen
             return _Signal(mean.detach()[None], mean)
         if isinstance(layer, BATCH_NORMS) and layer.training:
             return _normalised(layer, signal)
+        if is_linear(layer, signal.steps):
+            with torch.no_grad():
+                steps = at_each_step(layer, signal.steps)
+            return _Signal(steps, partial(mean_through, layer, signal.mean))
         mean = layer(
             signal.mean
         )  # first: under autocast a weight's copy has a gradient if its first user needs one
@@ -131,9 +160,45 @@ def _spikes(neuron: LIF, signal: _Signal, timesteps: int) -> _Signal:
             spikes, rate, derivative = lif_rates(current, neuron.decay, neuron.threshold)
         else:
             spikes, membrane = lif_forward(current, neuron.decay, neuron.threshold)
-            rate = torch.mean(spikes, 0, out=torch.empty_like(spikes[0]))  # in the layout of a step
+            rate = _mean(spikes)
             derivative = eligibility(membrane, spikes, neuron.decay, neuron.threshold)
     return _Signal(spikes, _Rate.apply(signal.mean, rate, derivative))  # pyright: ignore[reportArgumentType]
+
+
+def _joined_spikes(
+    layer: NormalisedNeurons, x: _Signal, added: _Signal | None = None, *, timesteps: int
+) -> _Signal:
+    """Of BatchNorm, what is added, and neurons."""
+    norm, neurons = layer
+    added_steps = None if added is None else added.steps
+    if not layer.fit(timesteps, x.steps, added_steps):
+        return _apart(layer, x, added, timesteps)
+    with torch.no_grad():
+        constants = neurons.decay, neurons.threshold
+        run = Normalised(x.steps, added_steps, constants)
+        moments = run.moments(norm.weight, norm.bias, norm.eps)
+        spikes, rate, derivative, mean = run.rates(moments)
+        layer.follow(moments.mean, moments.variance, x.steps.numel() // len(moments.mean))
+    found = _NormalisedRate.apply(
+        x.mean_of(mean),
+        None if added is None else added.mean,
+        *(norm.weight, norm.bias, moments.mean, moments.inverse, norm.eps, rate, derivative),
+    )
+    return _Signal(spikes, found)  # pyright: ignore[reportArgumentType]
+
+
+def _apart(layer: NormalisedNeurons, x: _Signal, added: _Signal | None, timesteps: int) -> _Signal:
+    """As `_joined_spikes`, layer after layer."""
+    if layer.norm.training and len(x.steps) > 1:
+        current = _normalised(layer.norm, x)
+    else:
+        mean = layer.norm(x.mean)
+        with torch.no_grad():
+            steps = mean.detach()[None] if len(x.steps) == 1 else at_each_step(layer.norm, x.steps)
+        current = _Signal(steps, mean)
+    if added is not None:
+        current = _Signal(current.steps + added.steps, current.mean + added.mean)
+    return _spikes(layer.neurons, current, timesteps)
 
 
 def eligibility(membrane: Tensor, spikes: Tensor, decay: float, threshold: float) -> Tensor:
@@ -160,6 +225,34 @@ class _Rate(torch.autograd.Function):
     def backward(ctx, *grad_outputs: Tensor) -> tuple[Tensor, None, None]:
         (derivative,) = ctx.saved_tensors
         return derivative * grad_outputs[0], None, None  # in the layout of the first factor
+
+
+class _NormalisedRate(torch.autograd.Function):
+    """`_Rate` of `_NormalisedMean` of a mean and what is added to it."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        mean: Tensor,
+        added: Tensor | None,
+        weight: Any,
+        bias: Any,
+        centre: Tensor,
+        inverse: Tensor,
+        eps: float,
+        rate: Tensor,
+        derivative: Tensor,
+    ) -> Tensor:
+        ctx.save_for_backward(mean, weight, centre, inverse, derivative)
+        ctx.eps, ctx.affine, ctx.sums = eps, (weight is not None, bias is not None), added is not None
+        return rate.view_as(rate)
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Any, ...]:
+        mean, weight, centre, inverse, derivative = ctx.saved_tensors
+        by_current = derivative * grad_outputs[0]
+        found = _through_norm(by_current, mean, weight, centre, inverse, ctx.eps, ctx.affine)
+        return (found[0], by_current if ctx.sums else None, *found[1:], *[None] * 5)
 
 
 def _normalised(layer: Any, signal: _Signal) -> _Signal:
@@ -191,15 +284,27 @@ class _NormalisedMean(torch.autograd.Function):
         ctx, mean: Tensor, weight: Any, bias: Any, centre: Tensor, inverse: Tensor, eps: float
     ) -> Tensor:
         ctx.save_for_backward(mean, weight, centre, inverse)
-        ctx.eps, ctx.affine = eps, weight is not None
+        ctx.eps, ctx.affine = eps, (weight is not None, bias is not None)
         variance = inverse.pow(-2) - eps
         return torch.native_batch_norm(mean, weight, bias, centre, variance, False, 0.0, eps)[0]
 
     @staticmethod
     def backward(ctx, *grad_outputs: Tensor) -> tuple[Any, ...]:
         mean, weight, centre, inverse = ctx.saved_tensors
-        wanted = [True, ctx.affine, ctx.affine]
-        found = torch.ops.aten.native_batch_norm_backward(
-            grad_outputs[0], mean, weight, None, None, centre, inverse, True, ctx.eps, wanted
-        )
+        found = _through_norm(grad_outputs[0], mean, weight, centre, inverse, ctx.eps, ctx.affine)
         return (*found, None, None, None)
+
+
+def _through_norm(
+    grad: Tensor,
+    mean: Tensor,
+    weight: Any,
+    centre: Tensor,
+    inverse: Tensor,
+    eps: float,
+    affine: tuple[bool, bool],
+) -> tuple[Tensor | None, ...]:
+    """BatchNorm's gradients at a mean, by it and by weight and bias, the given statistics its own."""
+    return torch.ops.aten.native_batch_norm_backward(
+        grad, mean, weight, None, None, centre, inverse, True, eps, [True, *affine]
+    )

@@ -3,7 +3,9 @@
 import pytest
 import torch
 
-from snnkd.models import fused
+from snnkd import InputError
+from snnkd.models import fused, loops
+from snnkd.models.compiling import compile_neurons
 from snnkd.models.gradients.rate import eligibility
 from snnkd.models.neurons import LIF, lif_forward
 
@@ -44,7 +46,9 @@ def check(decay, threshold, shape, channels_last=False):
 @pytest.mark.parametrize(("decay", "threshold"), CONSTANTS)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_loops_equal_those_step_after_step(monkeypatch, decay, threshold, shape):
-    monkeypatch.setattr(fused, "_compiled", lambda loop: loop)  # as Python; compiled, in the next test
+    monkeypatch.setattr(
+        fused, "_compiled", lambda loop, *variant: loop
+    )  # as Python; compiled, in the next test
     check(decay, threshold, shape)
     check(decay, threshold, shape, channels_last=True)
 
@@ -52,7 +56,7 @@ def test_loops_equal_those_step_after_step(monkeypatch, decay, threshold, shape)
 def test_other_decays_round_otherwise():
     current = currents((6, 500))
     _, membrane = lif_forward(current, 0.9, 1.0)
-    _, own = fused._spikes(current, 0.9, 1.0)
+    _, own = loops.spikes_and_membrane(current, torch.tensor(0.9), torch.tensor(1.0))
     torch.testing.assert_close(own, membrane)
 
 
@@ -72,9 +76,9 @@ def test_one_step_shown_again_and_again_keeps_its_layout():
 
 
 def test_without_a_compiler_it_is_refused_in_one_line(monkeypatch):
-    def nothing(loop):
+    def nothing(loop, *variant):
         raise RuntimeError("no C++ compiler found\nand much more")
 
     monkeypatch.setattr(fused, "_compiled", nothing)
-    with pytest.raises(fused.InputError, match=r"can't be compiled \(no C\+\+ compiler found\); install"):
-        fused.compile_neurons(torch.nn.Sequential(LIF()), timesteps=2)
+    with pytest.raises(InputError, match=r"can't be compiled \(no C\+\+ compiler found\); install"):
+        compile_neurons(torch.nn.Sequential(LIF()), timesteps=2)
