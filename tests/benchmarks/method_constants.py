@@ -33,7 +33,7 @@ SETTINGS = {
     "nld τ=2 w=0.2": ["method=nld", "methods.nld.weight=0.2"],
     "samd+nld 𝒯=0.25, 0.5+0.2": ["methods={samd={temperature=0.25, weight=0.5}, nld={weight=0.2}}"],
     "samd+nld 𝒯=1, 2+0.2": ["methods={samd={temperature=1, weight=2}, nld={weight=0.2}}"],
-    "samd+nld 𝒯=1, 5+0.2 (default)": ["methods={samd={temperature=1, weight=5}, nld={weight=0.2}}"],
+    "samd+nld 𝒯=1, 5+0.2 (recipe)": ["methods={samd={temperature=1, weight=5}, nld={weight=0.2}}"],
     "samd+nld paper, 1+1": ['methods={samd={variant="paper"}, nld={variant="paper"}}'],
     "samd+nld released, 1+1": ['methods={samd={variant="released"}, nld={variant="released"}}'],
 }
