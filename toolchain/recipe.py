@@ -227,14 +227,14 @@ def _without_its_own(values: dict[str, Any], sections: list[str]) -> None:
 
     A run's recipe has every key with its value; those of the old variant aren't the new one's.
     """
-    table = values
+    table: Any = values
     for section in sections:
-        table = table.get(section, {})
+        table = table.get(section) if isinstance(table, dict) else None
     if not isinstance(table, dict) or "variant" not in table:
         return
     try:
         filled = _filled_in(values, sections, {"variant": table["variant"]})
-    except (InputError, ValidationError):
+    except (InputError, ValidationError, TypeError):
         return  # what is wrong there is said when the recipe is validated
     for key, value in filled.items():
         if key != "variant" and table.get(key) == value:

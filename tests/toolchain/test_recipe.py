@@ -47,6 +47,7 @@ def test_another_variant_does_not_keep_what_the_old_one_filled_in():
         ("neuron.decay=nan", "neuron.decay: should be a finite number, found nan"),
         ("neuron.decay=1.5", "neuron.decay: should be less than or equal to 1, found 1.5"),
         ("timesteps=many", "timesteps: should be a valid integer, unable to parse string as an integer"),
+        ("student.options=3 student.options.variant=resnet19", "'options' is a value, not a section"),
         ("methods.nld.variant=best", "methods.nld.variant: should be 'paper', 'released' or 'normalized'"),
         ("student.options.strides=[1]", "widths and strides must be equally long, found 2 and 1"),
         ("method=kdd", "there is no method 'kdd'; did you mean 'kd'?"),
@@ -57,7 +58,7 @@ def test_another_variant_does_not_keep_what_the_old_one_filled_in():
 )
 def test_what_is_wrong_is_named(override, message):
     with pytest.raises(InputError) as caught:
-        load_recipe("digits", [override])
+        load_recipe("digits", override.split())
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
