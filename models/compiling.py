@@ -12,7 +12,7 @@ from .unrolled import SpikingStudent
 
 
 def compile_neurons(module: nn.Module, timesteps: int) -> None:
-    """Let every LIF in `module` run compiled loops from now on, in a `SpikingStudent` joined as by `joined`.
+    """Let every LIF in `module` run compiled loops from now on, with the BatchNorm joined to it (`joined`).
 
     The loops that most layers need for T steps are compiled here, others when they are first run.
 
@@ -22,10 +22,7 @@ def compile_neurons(module: nn.Module, timesteps: int) -> None:
     neurons = [part for part in module.modules() if isinstance(part, LIF)]
     for neuron in neurons:
         neuron.compiled = True
-    students = [part for part in module.modules() if isinstance(part, SpikingStudent)]
-    for student in students:
-        student.retrace()
-    joined = any(student.joins for student in students)
+    joined = any(part.joins for part in module.modules() if isinstance(part, SpikingStudent))
     device = next((parameter.device for parameter in module.parameters()), None)
     try:
         for neuron in neurons[:1]:

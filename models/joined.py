@@ -1,15 +1,16 @@
-"""BatchNorm, a sum and the neurons behind them run as one: what a compiled student is trained with.
+"""BatchNorm, a sum and the neurons behind them as one call.
 
     convolution → BatchNorm → neurons;        convolution → BatchNorm → sum with another current → neurons
 
-`join` finds these in the calls of a student's layers. In training, where BatchNorm's statistics are the
-batch's, one pass over memory finds those, a second makes the spikes, and the normalised currents are never
-written; backward, one pass makes the sums by channel that BatchNorm's gradient needs (Ioffe & Szegedy 2015),
-a second the gradients. They agree with the layers run one after the other but for rounding.
+`join` finds these in the calls of a student's layers. Nothing else sees what BatchNorm and the sum make, so
+the sum and then the membrane potentials overwrite it: the same numbers with less memory to go through.
 
-Everywhere else the layers do run one after the other: outside training, where x is the same at every step,
-where the channels don't lie innermost, for half precision, and where somebody has hooks on a layer, or
-another forward in it.
+A compiled student in training, where BatchNorm's statistics are the batch's, never writes it at all: one pass
+over memory finds the statistics, a second makes the spikes; backward, one pass makes the sums by channel that
+BatchNorm's gradient needs (Ioffe & Szegedy 2015), a second the gradients. They agree with the layers run one
+after the other but for rounding. That isn't done outside training, where x is the same at every step, where
+the channels don't lie innermost, and for half precision; and where somebody has hooks on a layer, or another
+forward in it, the layers run untouched.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ SUMS = (operator.add, operator.iadd, torch.add, "add", "add_")
 
 
 def join(calls: fx.Graph, layers: nn.Module, taps: tuple[str, ...]) -> fx.Graph:
-    """`calls` with one call, of x and what is added to it, for BatchNorm, a sum and compiled neurons.
+    """`calls` with one call, of x and what is added to it, for BatchNorm, a sum and LIF neurons.
 
     A BatchNorm or a sum whose result is used elsewhere too stays as it is.
     """
@@ -44,7 +45,7 @@ def join(calls: fx.Graph, layers: nn.Module, taps: tuple[str, ...]) -> fx.Graph:
         if neurons.op != "call_module":
             continue
         layer = layers.get_submodule(str(neurons.target))
-        if not isinstance(layer, LIF) or not layer.compiled:
+        if not isinstance(layer, LIF):
             continue
         before = neurons.args[0]
         terms = before.args if _is_sum(before) else (before,)
@@ -83,9 +84,7 @@ class NormalisedNeurons(NamedTuple):
         S is T, or 1 for what is the same at every step.
         """
         if not torch.is_grad_enabled() or not self.fit(timesteps, x, added):
-            current = self.norm(x.flatten(0, 1)).unflatten(0, x.shape[:2])
-            current = current if added is None else current + added
-            return self.neurons(current.expand(timesteps, *current.shape[1:]))
+            return self.apart(timesteps, x, added)
         norm = self.norm
         constants = self.neurons.decay, self.neurons.threshold
         spikes, mean, variance = _NormalisedSpikes.apply(  # pyright: ignore[reportGeneralTypeIssues]
@@ -94,9 +93,24 @@ class NormalisedNeurons(NamedTuple):
         self.follow(mean, variance, x.numel() // len(mean))
         return spikes
 
+    def apart(self, timesteps: int, x: Tensor, added: Tensor | None) -> Tensor:
+        """As `over_time`, one layer after the other."""
+        current = self.norm(x.flatten(0, 1))
+        private = not any(_is_watched(layer) for layer in self)
+        if added is not None and private and added.shape == x.shape and added.dtype == current.dtype:
+            current = current.add_(added.flatten(0, 1)).unflatten(0, x.shape[:2])
+        else:
+            current = current.unflatten(0, x.shape[:2])
+            current = current if added is None else current + added
+        if private and len(current) == timesteps:
+            return self.neurons.overwriting(current)
+        return self.neurons(current.expand(timesteps, *current.shape[1:]))
+
     def fit(self, timesteps: int, x: Tensor, added: Tensor | None) -> bool:
-        """Whether the layers can be run as one on these."""
-        if not self.norm.training or len(x) != timesteps or not Normalised.fits(x):
+        """Whether the compiled passes can be run on these."""
+        if not self.neurons.compiled or not self.norm.training:
+            return False
+        if len(x) != timesteps or not Normalised.fits(x):
             return False
         if x.numel() <= x.shape[2] or (added is not None and added.shape != x.shape):
             return False

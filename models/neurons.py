@@ -20,22 +20,25 @@ THRESHOLD = 1.0
 BOTH = 1.5
 """Above one spike, below two."""
 
-CHUNK_ELEMENTS = 1 << 16
+CHUNK_ELEMENTS = 1 << 17
 """Neurons that are run over all steps at once: what they keep fits in a core's cache."""
 
 
-def lif_forward(current: Tensor, decay: float, threshold: Tensor | float) -> tuple[Tensor, Tensor]:
+def lif_forward(
+    current: Tensor, decay: float, threshold: Tensor | float, overwrite: bool = False
+) -> tuple[Tensor, Tensor]:
     """Run the neuron over time.
 
     Args:
         current: x, (T, …), any floating dtype, finite.
         decay: a, in [0, 1].
         threshold: θ, a number or a tensor broadcastable to one step.
+        overwrite: whether the potentials take the place of `current` in memory, which has one for each step.
 
     Returns:
         spikes (T, …), 0 or 1 in the dtype of `current`, and the membrane potential before each reset, (T, …).
     """
-    membrane, spikes = _empty_like(current), _empty_like(current)
+    membrane, spikes = current if overwrite else _empty_like(current), _empty_like(current)
     per_sample = isinstance(threshold, Tensor) and threshold.dim() == current.dim() - 1
     parts = [(current, membrane, spikes)] if per_sample else cache_sized(current, membrane, spikes)
     for part_current, part_membrane, part_spikes in parts:
@@ -60,35 +63,53 @@ def cache_sized(*signals: Tensor) -> Iterable[tuple[Tensor, ...]]:
 
 
 def _run(current: Tensor, membrane: Tensor, spikes: Tensor, decay: float, threshold: Tensor | float) -> None:
-    """Fill `membrane` and `spikes`; numbers in place of Booleans, which take longer to compute with."""
-    state = torch.zeros_like(current[0])
-    for step in range(current.shape[0]):
-        potential = torch.add(current[step], state, alpha=decay, out=membrane[step])
-        fired = torch.gt(potential, threshold, out=spikes[step])
+    """Fill `membrane`, which may be `current`, and `spikes`.
+
+    Numbers in place of Booleans, which take longer to compute with.
+    """
+    if membrane.data_ptr() != current.data_ptr():
+        membrane[0].copy_(current[0])
+    threshold = _constant(threshold, current)
+    state = torch.empty_like(current[0])
+    steps = zip(current.unbind(), membrane.unbind(), spikes.unbind(), strict=True)
+    for step, (now, potential, fired) in enumerate(steps):
+        if step:
+            torch.add(now, state, alpha=decay, out=potential)
+        torch.gt(potential, threshold, out=fired)
         torch.addcmul(potential, potential, fired, value=-1, out=state)
+
+
+def _constant(value: Tensor | float, signal: Tensor) -> Tensor:
+    """A number as a tensor to compute with: torch would make one anew for each use."""
+    exact = torch.float64 if signal.dtype == torch.float64 else torch.float32
+    return value if isinstance(value, Tensor) else torch.tensor(value, dtype=exact)
 
 
 class _LIFOverTime(torch.autograd.Function):
     """`lif_forward` with the triangular surrogate max(0, 1 − |v − θ|/θ)/θ; the reset passes no gradient."""
 
     @staticmethod
-    def forward(ctx, current: Tensor, decay: float, threshold: float, compiled: bool) -> Tensor:
-        run = _fused().lif_forward if compiled else lif_forward
-        spikes, membrane = run(current, decay, threshold)
+    def forward(
+        ctx, current: Tensor, decay: float, threshold: float, compiled: bool, overwrite: bool
+    ) -> Tensor:
+        if compiled:
+            spikes, membrane = _fused().lif_forward(current, decay, threshold)
+        else:
+            spikes, membrane = lif_forward(current, decay, threshold, overwrite)
         ctx.save_for_backward(membrane)
         ctx.decay, ctx.threshold, ctx.compiled = decay, threshold, compiled
         return spikes
 
     @staticmethod
-    def backward(ctx, *grad_outputs: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx, *grad_outputs: Tensor) -> tuple[Tensor, None, None, None, None]:
         (membrane,) = ctx.saved_tensors
         if ctx.compiled:
             grad = _fused().lif_backward(membrane, grad_outputs[0], ctx.decay, ctx.threshold)
-            return grad, None, None, None
+            return grad, None, None, None, None
         grad_current = torch.empty_like(membrane)
         for potential, grad_spikes, grad in cache_sized(membrane, grad_outputs[0], grad_current):
             _run_back(potential, grad_spikes, grad, ctx.decay, ctx.threshold)
-        return grad_current, None, None, None
+        return grad_current, None, None, None, None
 
 
 def _fused() -> Any:
@@ -101,15 +122,21 @@ def _run_back(
     membrane: Tensor, grad_spikes: Tensor, grad_current: Tensor, decay: float, threshold: float
 ) -> None:
     """Fill `grad_current`."""
-    scaled = membrane if threshold == 1 else membrane / threshold
-    surrogate = torch.sub(scaled, 1, out=grad_current).abs_().neg_().add_(1).clamp_(min=0)
-    if threshold != 1:
-        surrogate.div_(threshold)
-    surrogate.mul_(grad_spikes)
-    kept = torch.empty_like(membrane[0])
-    for step in range(membrane.shape[0] - 2, -1, -1):
-        torch.le(membrane[step], threshold, out=kept)
-        grad_current[step].addcmul_(grad_current[step + 1], kept, value=decay)
+    one, theta = _constant(1.0, membrane), _constant(threshold, membrane)
+    room = torch.empty_like(membrane[0])
+    later = None
+    steps = zip(membrane.unbind(), grad_spikes.unbind(), grad_current.unbind(), strict=True)
+    for potential, arriving, grad in reversed(list(steps)):
+        scaled = potential if threshold == 1 else torch.div(potential, theta, out=room)
+        distance = torch.sub(scaled, one, out=room).abs_()
+        surrogate = torch.sub(one, distance, out=room).clamp_(min=0)
+        if threshold != 1:
+            surrogate.div_(theta)
+        torch.mul(surrogate, arriving, out=grad)
+        if later is not None:
+            kept = torch.le(potential, theta, out=room)
+            grad.addcmul_(later, kept, value=decay)
+        later = grad
 
 
 class SpikingNeuron(nn.Module):
@@ -131,7 +158,18 @@ class LIF(SpikingNeuron):
 
     def forward(self, current: Tensor) -> Tensor:
         """Spikes (T, …) for the synaptic input `current` (T, …)."""
-        return _LIFOverTime.apply(current, self.decay, self.threshold, self.compiled)  # pyright: ignore[reportReturnType]
+        return self._over_time(current, overwrite=False)
+
+    def overwriting(self, current: Tensor) -> Tensor:
+        """As `forward`, but the membrane potentials may take the place of `current`, which spares memory.
+
+        Only for what has memory for each step and nobody else uses, autograd neither: the result of a sum or
+        BatchNorm, say, but not a ReLU's, which finds its gradient from what it returned.
+        """
+        return self._over_time(current, overwrite=True)
+
+    def _over_time(self, current: Tensor, overwrite: bool) -> Tensor:
+        return _LIFOverTime.apply(current, self.decay, self.threshold, self.compiled, overwrite)  # pyright: ignore[reportReturnType]
 
     def extra_repr(self) -> str:
         return f"decay={self.decay}, threshold={self.threshold}"

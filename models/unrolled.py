@@ -97,7 +97,7 @@ class SpikingStudent(nn.Module):
         return (self.gradient if trained and self.gradient else run_over_time)(self, signal, steps)
 
     def retrace(self) -> None:
-        """Take note that `layers` have changed, or which of them are compiled.
+        """Take note that `layers` have changed.
 
         Raises:
             Refusal: they can't be traced.

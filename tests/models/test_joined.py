@@ -249,21 +249,36 @@ class Branches(nn.Module):
 
 
 def test_what_is_used_elsewhere_stays():
-    student = SpikingStudent(Branches(), TASK, 2, ["tapped", "lif"])
-    compile_neurons_without_running(student)
-    assert not student.joins
+    assert not SpikingStudent(Branches(), TASK, 2, ["tapped", "lif"]).joins
     student = SpikingStudent(Branches(), TASK, 2, ["lif"])
-    compile_neurons_without_running(student)
     joins = [node for node in student._calls.nodes if joined.NORM in node.meta]
     assert [(node.target, node.meta[joined.NORM]) for node in joins] == [("again", "tapped")]
-    assert not resnet().joins
 
 
-def compile_neurons_without_running(student):
-    for module in student.modules():
-        if isinstance(module, LIF):
-            module.compiled = True
-    student.retrace()
+@pytest.mark.parametrize("gradient", ["bptt", "rate"])
+@pytest.mark.parametrize("build", [resnet, sew])
+@pytest.mark.parametrize("frames", [0, 5])
+def test_what_is_overwritten_changes_nothing(monkeypatch, gradient, build, frames):
+    """Uncompiled, to the bit; layers with hooks on them are left untouched."""
+    torch.manual_seed(0)
+    own = build().train()
+    install_gradient(own, gradient, {})
+    plain = copy.deepcopy(own)
+    watched(plain)
+    overwritten = []
+    overwriting = LIF.overwriting
+    monkeypatch.setattr(LIF, "overwriting", lambda *given: overwritten.append(1) or overwriting(*given))
+    expected = step(plain, images(torch.float32, frames))
+    assert not overwritten
+    found = step(own, images(torch.float32, frames))
+    assert bool(overwritten) == (gradient == "bptt")
+    for name, value in expected.items():
+        assert torch.equal(found[name], value), name
+    for student in (own, plain):
+        student.eval()
+    with torch.no_grad():
+        shown = own(images(torch.float32, frames)), plain(images(torch.float32, frames))
+    assert torch.equal(shown[0].logits, shown[1].logits) and len(overwritten) >= 5
 
 
 @pytest.mark.slow

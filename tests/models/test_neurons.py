@@ -74,6 +74,21 @@ def test_parts_of_a_batch_are_run_as_the_whole(monkeypatch, shape, channels_last
         assert all(torch.equal(whole, parts) for whole, parts in zip(found[0], others, strict=True))
 
 
+def test_potentials_may_take_the_place_of_currents():
+    generator = torch.Generator().manual_seed(2)
+    current = 2 * torch.randn((4, 9, 3, 5, 5), generator=generator)
+    found = []
+    for way in (LIF.forward, LIF.overwriting):
+        source = current.clone().requires_grad_()
+        arriving = source.clone()
+        spikes = way(LIF(0.9, 0.7), arriving)
+        spikes.backward(current.cos())
+        found.append((spikes, source.grad, arriving))
+    spikes, membrane = lif_forward(current, 0.9, 0.7)
+    assert torch.equal(found[0][2], current) and torch.equal(found[1][2], membrane)
+    assert all(torch.equal(spikes, own) and torch.equal(found[0][1], grad) for own, grad, _ in found)
+
+
 def test_a_threshold_may_differ_from_neuron_to_neuron(monkeypatch):
     monkeypatch.setattr(neurons, "CHUNK_ELEMENTS", 8)
     generator = torch.Generator().manual_seed(3)
