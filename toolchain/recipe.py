@@ -148,7 +148,7 @@ class Recipe(_Section):
     dataset: str = "digits"
     seed: int = Field(default=0, ge=0, lt=2**31)
     timesteps: int = Field(default=4, ge=1, le=1000)
-    method: str = "samd+nld"
+    method: str = "bkd"
     methods: dict[str, dict[str, Any]] = {}
     gradients: dict[str, dict[str, Any]] = {}
     precision: Literal["auto", "32", "bf16", "16"] = "auto"

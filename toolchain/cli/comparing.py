@@ -21,7 +21,8 @@ def compare(
         typer.Option(
             "--method",
             metavar="METHOD[:KEY=VALUE…]",
-            help="A method, with changes to the recipe for it alone; repeatable. Default: ce, kd, samd+nld.",
+            help="A method, with changes to the recipe for it alone; repeatable. "
+            "Default: ce, kd, samd+nld, bkd.",
         ),
     ] = None,
     seeds: Annotated[int | None, typer.Option(help="Runs of each method; default: 5.")] = None,

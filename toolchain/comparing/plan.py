@@ -18,7 +18,7 @@ from ..recipe import Recipe, changed
 REFERENCES = ("ce", "kd")
 """What every other contender is compared with, where they take part."""
 
-DEFAULT_METHODS = ("ce", "kd", "samd+nld")
+DEFAULT_METHODS = ("ce", "kd", "samd+nld", "bkd")
 DEFAULT_SEEDS = 5
 
 EQUAL = (

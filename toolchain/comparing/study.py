@@ -54,7 +54,7 @@ def compare(
     Args:
         recipe: a recipe that ships with snnkd, or a TOML file; digits.
         methods: those in the table, each `METHOD[:KEY=VALUE…]`, as "samd:methods.samd.variant=paper"; ce, kd,
-            samd+nld.
+            samd+nld, bkd.
         seeds: how many, from the recipe's own on; 5.
         overrides: changes to the recipe for all methods, as `student.epochs=5`; none.
         folder: of the study; None: that of the study with the same plan, or a new one below `runs/`.

@@ -6,9 +6,7 @@ import pytest
 
 from snnkd.toolchain.comparing.pictures import accuracy_against_energy, accuracy_against_spikes, in_lines
 
-LONG = (
-    "samd+nld:methods.nld.weight=1:methods.nld.temperature=2:methods.samd.weight=5"
-)
+LONG = "samd+nld:methods.nld.weight=1:methods.nld.temperature=2:methods.samd.weight=5"
 
 
 def test_names_stand_in_lines():
