@@ -7,8 +7,8 @@ of SGD. The unit is the ANN twin on a T-times larger batch, in plain torch, whic
 faster. Against it: the student, plain and with compiled neurons, its `rate` gradient, and the same network on
 the neurons of SpikingJelly, snnTorch and norse, their own surrogates and all, in the same walk over time.
 
-Peak memory is that of a process of its own, which takes two steps, less what it held before the first, all
-that is compiled included.
+Peak memory is what tensors take at most during a step, beyond what they held before it, as torch counts it;
+the process takes more, by what its allocator can't use again.
 """
 
 from __future__ import annotations
@@ -16,15 +16,16 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.profiler import ProfilerActivity, profile
 
 from snnkd.models.compiling import compile_neurons
 from snnkd.models.contract import TaskShape
@@ -43,9 +44,6 @@ def main() -> None:
     options = arguments()
     torch.set_num_threads(options.threads)
     keep_freed_memory()
-    if options.memory_of:
-        print(json.dumps(peak_memory(options)))
-        return
     print(
         f"ResNet-20, T = {options.timesteps}, batch {options.batch}, {options.threads} threads, "
         f"torch {torch.__version__}, {options.device}"
@@ -54,8 +52,8 @@ def main() -> None:
     seconds = alternate(steps, options.repeats, options.device)
     unit = min(value for name, value in seconds.items() if name.startswith("ANN") and "compiled" not in name)
     for name, value in seconds.items():
-        memory = f"{memory_in_own_process(name, options) / MIB:8.0f} MiB" if options.memory else ""
-        print(f"{value * 1e3:9.1f} ms {value / unit:6.2f} {memory}  {name}", flush=True)
+        memory = peak_memory(steps[name], options.device) / MIB
+        print(f"{value * 1e3:9.1f} ms {value / unit:6.2f} {memory:8.0f} MiB  {name}", flush=True)
 
 
 def arguments() -> argparse.Namespace:
@@ -67,8 +65,6 @@ def arguments() -> argparse.Namespace:
     add("--threads", type=int, default=2)
     add("--device", default="cpu")
     add("--only", nargs="+", choices=CONTENDERS)
-    add("--no-memory", dest="memory", action="store_false", help="leave out the peak memory")
-    add("--memory-of", choices=CONTENDERS, help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
@@ -203,38 +199,26 @@ def wait(device: str) -> None:
         torch.cuda.synchronize()
 
 
-def memory_in_own_process(name: str, options: argparse.Namespace) -> float:
-    """Bytes at the peak of a step."""
-    asked = ["--memory-of", name, "--batch", str(options.batch), "--timesteps", str(options.timesteps)]
-    asked += ["--threads", str(options.threads), "--device", options.device]
-    found = subprocess.run([sys.executable, __file__, *asked], capture_output=True, check=True, timeout=900)
-    return json.loads(found.stdout)
-
-
-def peak_memory(options: argparse.Namespace) -> float:
-    """Bytes that this process holds at most in two steps, beyond what it held before.
-
-    A step of few images goes before, whose compiling doesn't count.
-    """
-    CONTENDERS[options.memory_of](argparse.Namespace(**{**vars(options), "batch": 2}))()
-    step = CONTENDERS[options.memory_of](options)
-    if options.device.startswith("cuda"):
+def peak_memory(step: Step, device: str) -> int:
+    """Bytes that tensors take at most during a step, beyond what they held before."""
+    if device.startswith("cuda"):
         before = torch.cuda.memory_allocated()
         torch.cuda.reset_peak_memory_stats()
         step()
-        step()
         return torch.cuda.max_memory_allocated() - before
-    Path("/proc/self/clear_refs").write_text("5")  # the most held so far is what is held now, see proc(5)
-    before = held("VmRSS")
-    step()
-    step()
-    return held("VmHWM") - before
-
-
-def held(line: str) -> int:
-    """Bytes that this process holds now (VmRSS), or held at most (VmHWM)."""
-    status = Path("/proc/self/status").read_text()
-    return int(status.partition(f"{line}:")[2].split()[0]) * 1024
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
+        step()
+    with TemporaryDirectory() as folder:
+        trace = Path(folder) / "trace.json"
+        profiled.export_chrome_trace(str(trace))
+        events = json.loads(trace.read_text())["traceEvents"]
+    counts = [
+        event["args"]
+        for event in sorted(events, key=lambda event: event.get("ts", 0))
+        if event["name"] == "[memory]"
+    ]
+    before = counts[0]["Total Allocated"] - counts[0]["Bytes"]
+    return max(count["Total Allocated"] for count in counts) - before
 
 
 if __name__ == "__main__":
