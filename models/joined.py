@@ -20,12 +20,16 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, fx, nn
+from torch.nn.modules.module import _has_any_global_hook  # pyright: ignore[reportPrivateUsage]
 
 from .fused import Moments, Normalised
-from .neurons import LIF
+from .neurons import LIF, Gate
 
 NORM = "norm"
 """The key of a node's `meta` below which the path of its BatchNorm stands."""
+
+NEURONS = (LIF, Gate)
+"""Whose forward is known; a subclass may have its own."""
 
 SUMS = (operator.add, operator.iadd, torch.add, "add", "add_")
 
@@ -39,13 +43,14 @@ def join(calls: fx.Graph, layers: nn.Module, taps: tuple[str, ...]) -> fx.Graph:
     def is_norm(node: Any) -> bool:
         if not isinstance(node, fx.Node) or node.op != "call_module" or len(node.users) != 1:
             return False
-        return type(layers.get_submodule(str(node.target))) is nn.BatchNorm2d and node.target not in taps
+        if len(node.args) != 1 or node.kwargs or node.target in taps:
+            return False
+        return type(layers.get_submodule(str(node.target))) is nn.BatchNorm2d
 
     for neurons in list(calls.nodes):
-        if neurons.op != "call_module":
+        if neurons.op != "call_module" or len(neurons.args) != 1 or neurons.kwargs:
             continue
-        layer = layers.get_submodule(str(neurons.target))
-        if not isinstance(layer, LIF):
+        if type(layers.get_submodule(str(neurons.target))) not in NEURONS:
             continue
         before = neurons.args[0]
         terms = before.args if _is_sum(before) else (before,)
@@ -96,7 +101,7 @@ class NormalisedNeurons(NamedTuple):
     def apart(self, timesteps: int, x: Tensor, added: Tensor | None) -> Tensor:
         """As `over_time`, one layer after the other."""
         current = self.norm(x.flatten(0, 1))
-        private = not any(_is_watched(layer) for layer in self)
+        private = self.plain
         if added is not None and private and added.shape == x.shape and added.dtype == current.dtype:
             current = current.add_(added.flatten(0, 1)).unflatten(0, x.shape[:2])
         else:
@@ -106,19 +111,23 @@ class NormalisedNeurons(NamedTuple):
             return self.neurons.overwriting(current)
         return self.neurons(current.expand(timesteps, *current.shape[1:]))
 
+    @property
+    def plain(self) -> bool:
+        """Whether the layers are those that were joined, and nobody watches them."""
+        known = type(self.norm) is nn.BatchNorm2d and type(self.neurons) in NEURONS
+        return known and not _has_any_global_hook() and not any(_is_watched(layer) for layer in self)
+
     def fit(self, timesteps: int, x: Tensor, added: Tensor | None) -> bool:
         """Whether the compiled passes can be run on these."""
-        if not self.neurons.compiled or not self.norm.training:
+        if not self.plain or not self.neurons.compiled or not self.norm.training:
             return False
         if len(x) != timesteps or not Normalised.fits(x):
             return False
         if x.numel() <= x.shape[2] or (added is not None and added.shape != x.shape):
             return False
         own = [self.norm.weight, self.norm.bias, self.norm.running_mean, added]
-        return (
-            x.dtype in (torch.float32, torch.float64)
-            and all(tensor is None or tensor.dtype == x.dtype for tensor in own)
-            and not any(_is_watched(layer) for layer in self)
+        return x.dtype in (torch.float32, torch.float64) and all(
+            tensor is None or tensor.dtype == x.dtype for tensor in own
         )
 
     @torch.no_grad()

@@ -42,6 +42,8 @@ def lif_forward(
     per_sample = isinstance(threshold, Tensor) and threshold.dim() == current.dim() - 1
     parts = [(current, membrane, spikes)] if per_sample else cache_sized(current, membrane, spikes)
     for part_current, part_membrane, part_spikes in parts:
+        if not overwrite:
+            part_membrane[0].copy_(part_current[0])
         _run(part_current, part_membrane, part_spikes, decay, threshold)
     return spikes, membrane
 
@@ -63,12 +65,10 @@ def cache_sized(*signals: Tensor) -> Iterable[tuple[Tensor, ...]]:
 
 
 def _run(current: Tensor, membrane: Tensor, spikes: Tensor, decay: float, threshold: Tensor | float) -> None:
-    """Fill `membrane`, which may be `current`, and `spikes`.
+    """Fill `membrane`, which may be `current` and has its first step, and `spikes`.
 
     Numbers in place of Booleans, which take longer to compute with.
     """
-    if membrane.data_ptr() != current.data_ptr():
-        membrane[0].copy_(current[0])
     threshold = _constant(threshold, current)
     state = torch.empty_like(current[0])
     steps = zip(current.unbind(), membrane.unbind(), spikes.unbind(), strict=True)

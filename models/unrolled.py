@@ -141,7 +141,8 @@ class SpikingStudent(nn.Module):
                 if NORM in node.meta:
                     norm: Any = self.layers.get_submodule(node.meta[NORM])
                     layer = NormalisedNeurons(norm, layer)
-                result = emitted(layer, *(signals[source] for source in node.all_input_nodes))
+                sources: Any = node.args if NORM in node.meta else node.all_input_nodes
+                result = emitted(layer, *(signals[source] for source in sources))
                 if node.target in self.taps:
                     result = tapped(result) if tapped else result
                     features[str(node.target)] = result

@@ -221,5 +221,5 @@ def _check_taps(student: Any, teacher: Any, split: Split, every_stage: bool) -> 
         own, taught = (", then ".join(map(str, size)) for size in sizes)
         raise InputError(
             f"the student's map has the size {own}, the teacher's {taught}; "
-            "give both networks the same strides"
+            "give both networks the same strides, or teach by logits alone (--method kd)"
         )

@@ -11,10 +11,10 @@ from snnkd.models import fused, joined, loops
 from snnkd.models.compiling import compile_neurons
 from snnkd.models.contract import TaskShape
 from snnkd.models.gradients.backend import install_gradient
-from snnkd.models.neurons import LIF
+from snnkd.models.neurons import LIF, Gate
 from snnkd.models.resnet import ResNetOptions, ResNetStudent
 from snnkd.models.sew import SEWOptions, SEWStudent
-from snnkd.models.unrolled import SpikingStudent
+from snnkd.models.unrolled import SpikingStudent, trace
 
 TASK = TaskShape((3, 8, 8), 255, 10)
 
@@ -50,7 +50,7 @@ def sew(timesteps=4):
 
 
 def pair(build=resnet, dtype=torch.float64, gradient="bptt", change=lambda norm: None):
-    """A student in training, and the same one compiled."""
+    """A student in training, nothing of it joined, and the same one compiled."""
     torch.manual_seed(0)
     plain = build().to(dtype).train()
     for name, layer in list(plain.layers.named_modules()):
@@ -63,6 +63,7 @@ def pair(build=resnet, dtype=torch.float64, gradient="bptt", change=lambda norm:
                 plain.layers.set_submodule(name, replaced.to(dtype))
     plain.retrace()
     own = copy.deepcopy(plain)
+    plain._calls = trace(plain.layers)
     for student in (plain, own):
         install_gradient(student, gradient, {})
     compile_neurons(own, 4)
@@ -255,16 +256,40 @@ def test_what_is_used_elsewhere_stays():
     assert [(node.target, node.meta[joined.NORM]) for node in joins] == [("again", "tapped")]
 
 
+class Unusual(nn.Module):
+    """BatchNorm beside its own input, layers called by keyword, sums of three and with a number."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.lif = nn.Conv2d(3, 6, 3, padding=1, bias=False), LIF()
+        self.second, self.third = (nn.Conv2d(6, 6, 3, padding=1, bias=False) for _ in range(2))
+        self.norms = nn.ModuleList(nn.BatchNorm2d(6) for _ in range(5))
+        self.again, self.more, self.named, self.last = LIF(), LIF(), LIF(), Gate()
+        self.out = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 10))
+
+    def forward(self, x):
+        x = self.lif(self.norms[0](self.first(x)))
+        x = self.second(x)
+        x = self.third(self.again(self.norms[1](x) + x))
+        x = self.more(x + self.norms[2](x) + x)
+        x = self.named(current=self.norms[3](input=x))
+        return self.out(self.last(self.norms[4](x) + 0.5))
+
+
+def unusual():
+    return SpikingStudent(Unusual(), TASK, 4, ["lif", "more"], channels_last=True)
+
+
 @pytest.mark.parametrize("gradient", ["bptt", "rate"])
-@pytest.mark.parametrize("build", [resnet, sew])
+@pytest.mark.parametrize("build", [resnet, sew, unusual])
 @pytest.mark.parametrize("frames", [0, 5])
 def test_what_is_overwritten_changes_nothing(monkeypatch, gradient, build, frames):
-    """Uncompiled, to the bit; layers with hooks on them are left untouched."""
+    """Uncompiled, to the bit."""
     torch.manual_seed(0)
     own = build().train()
     install_gradient(own, gradient, {})
     plain = copy.deepcopy(own)
-    watched(plain)
+    plain._calls = trace(plain.layers)
     overwritten = []
     overwriting = LIF.overwriting
     monkeypatch.setattr(LIF, "overwriting", lambda *given: overwritten.append(1) or overwriting(*given))
@@ -278,7 +303,53 @@ def test_what_is_overwritten_changes_nothing(monkeypatch, gradient, build, frame
         student.eval()
     with torch.no_grad():
         shown = own(images(torch.float32, frames)), plain(images(torch.float32, frames))
-    assert torch.equal(shown[0].logits, shown[1].logits) and len(overwritten) >= 5
+    assert torch.equal(shown[0].logits, shown[1].logits) and overwritten
+
+
+def test_a_sum_with_its_own_input_is_compiled_too(as_python, runs):
+    plain, own = pair(unusual)
+    runs.clear()
+    agree(step(own, images()), step(plain, images()), rtol=1e-11, atol=1e-11)
+    assert runs
+
+
+class Loud(LIF):
+    """Neurons with a forward of their own."""
+
+    def forward(self, current):
+        return torch.ones_like(current)
+
+
+def test_other_neurons_keep_their_forward():
+    layers = nn.Sequential(nn.BatchNorm2d(3), Loud(), nn.BatchNorm2d(3), LIF())
+    student = SpikingStudent(layers, TASK, 2, ["1"]).train()
+    assert student(images(torch.float32, 2)).features["1"].min() == 1
+    layers[3] = Loud()  # and those that come when the layers have been traced
+    assert student(images(torch.float32, 2)).logits.min() == 1
+
+
+def test_who_watches_all_layers_sees_what_they_made():
+    student = resnet().train()
+    seen = []
+    handle = nn.modules.module.register_module_forward_hook(
+        lambda layer, given, made: (
+            seen.append((type(layer), made)) if "Norm" in type(layer).__name__ else None
+        )
+    )
+    try:
+        student(images(torch.float32))
+    finally:
+        handle.remove()
+    norms = [made.mean().abs() for kind, made in seen if kind is nn.BatchNorm2d]
+    assert len(norms) >= 5 and max(norms) < 1e-5
+
+
+def test_a_student_can_be_exported_by_torch():
+    student = resnet().eval()
+    shown = images(torch.float32)
+    with torch.no_grad():
+        exported = torch.export.export(student, (shown,), strict=False).module()
+        assert torch.equal(exported(shown).logits, student(shown).logits)
 
 
 @pytest.mark.slow

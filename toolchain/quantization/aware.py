@@ -82,7 +82,7 @@ class ChipNetwork(nn.Module):
                     emitted[layer.rounded.name] = shown
         self._unchecked = False
         features = {
-            tap: torch.stack([emitted[part] for part in self.parts.get(tap, (tap,))]).sum(dim=0)
+            tap: _as_maps(torch.stack([emitted[part] for part in self.parts.get(tap, (tap,))]).sum(dim=0))
             for tap in self.taps
             if set(self.parts.get(tap, (tap,))) <= emitted.keys()
         }
@@ -225,6 +225,11 @@ def _latent(before: Synapse, after: Synapse, scales: np.ndarray, form: Format) -
     rows = np.repeat(scales, len(before.weight) // len(scales))
     latent = before.weight * along_channels(rows, before.weight.ndim) / form.largest
     return nn.Parameter(as_tensor(np.clip(latent, -1, 1)))
+
+
+def _as_maps(spikes: Tensor) -> Tensor:
+    """Spikes (T, B, C, H, W); of a population without a map, (T, B, C), as a map of one place."""
+    return spikes[..., None, None] if spikes.dim() == 3 else spikes
 
 
 class _Rounded(torch.autograd.Function):
