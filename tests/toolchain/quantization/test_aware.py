@@ -58,8 +58,9 @@ def differences(model: ChipNetwork, graph: Graph, inputs: np.ndarray) -> tuple[i
     with torch.no_grad():
         for population in graph.spiking:
             model.tap = population.name
-            found = model(shown).features[population.name].transpose(0, 1).numpy()
-            spikes += int((found != recording.spikes[population.name]).sum())
+            expected = recording.spikes[population.name]
+            found = model(shown).features[population.name].transpose(0, 1).reshape(expected.shape)
+            spikes += int((found.numpy() != expected).sum())
         logits = model(shown).logits.double().transpose(0, 1).numpy() * graph.readout_scale
     for population in graph.readouts:
         sums = recording.sums[population.name]
