@@ -33,6 +33,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
+from functools import partial
 from multiprocessing.util import get_temp_dir
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,9 @@ import numpy as np
 WATCH_SECONDS = 0.5
 POTENTIAL_UNIT = 64
 """A potential's lowest bit is a 64th of an integer."""
+
+INTERRUPTED = threading.Event()
+"""Whether SIGINT has come."""
 
 Fields = dict[str, Any]
 
@@ -72,7 +76,7 @@ def main() -> None:
     except RequestError as error:
         leave(str(error), 2)
     except KeyboardInterrupt:
-        leave("interrupted", 130)
+        leave("interrupted", 128 + signal.SIGINT)
     except MemoryError as error:
         leave(f"too large for this machine ({error})", 2)
     except ImportError as error:
@@ -97,14 +101,27 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def clean_up_when_terminated() -> None:
-    """End as `leave` does on SIGTERM, which Lava's processes, that are forked from this one, just obey."""
+    """End as `leave` does on SIGTERM; Lava's processes, forked from this one, just obey that and SIGINT."""
     get_temp_dir()  # from now on Lava's processes share this one's
     signal.signal(signal.SIGTERM, lambda *_: leave("ended from outside", 128 + signal.SIGTERM))
-    os.register_at_fork(after_in_child=lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL))
+    signal.signal(signal.SIGINT, interrupt)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        os.register_at_fork(after_in_child=partial(signal.signal, number, signal.SIG_DFL))
+
+
+def interrupt(*_: object) -> None:
+    """On SIGINT; what this raises can get lost where Python ignores exceptions, so it is noted too."""
+    INTERRUPTED.set()
+    raise KeyboardInterrupt
 
 
 def leave(reason: str, status: int) -> None:
-    """End this process and Lava's. Lava's own way to stop waits for processes that may be gone."""
+    """End this process and Lava's, whose own way to stop waits for processes that may be gone.
+
+    After SIGINT any other reason is a consequence: Lava's processes get it too, and end.
+    """
+    if INTERRUPTED.is_set():
+        reason, status = "interrupted", 128 + signal.SIGINT
     for child in multiprocessing.active_children():
         child.terminate()
     shutil.rmtree(get_temp_dir(), ignore_errors=True)
@@ -291,6 +308,8 @@ def watch(actors: list[Any], finished: threading.Event) -> None:
             finished.wait(WATCH_SECONDS)
             errors = [repr(actor.exception[0]) for actor in actors if actor.exception]
             statuses = [f"exit status {actor.exitcode}" for actor in actors if actor.exitcode]
+            if any(actor.exitcode == -signal.SIGINT for actor in actors):
+                INTERRUPTED.set()  # this process just hasn't noticed yet
             reason = (errors or statuses or ["no reason given"])[0]
             leave(f"a process of Lava's ended in the middle of the run ({reason})", 1)
 
