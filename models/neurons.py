@@ -106,7 +106,7 @@ class _LIFOverTime(torch.autograd.Function):
         if ctx.compiled:
             grad = _fused().lif_backward(membrane, grad_outputs[0], ctx.decay, ctx.threshold)
             return grad, None, None, None, None
-        grad_current = torch.empty_like(membrane)
+        grad_current = torch.empty_like(membrane) if _keeps_graph() else membrane
         for potential, grad_spikes, grad in cache_sized(membrane, grad_outputs[0], grad_current):
             _run_back(potential, grad_spikes, grad, ctx.decay, ctx.threshold)
         return grad_current, None, None, None, None
@@ -118,23 +118,29 @@ def _fused() -> Any:
     return fused
 
 
+def _keeps_graph() -> bool:
+    """Whether what the running backward pass was given may be needed by another one."""
+    asked = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", None)
+    return asked is None or asked()
+
+
 def _run_back(
     membrane: Tensor, grad_spikes: Tensor, grad_current: Tensor, decay: float, threshold: float
 ) -> None:
-    """Fill `grad_current`."""
+    """Fill `grad_current`, which may be `membrane`."""
     one, theta = _constant(1.0, membrane), _constant(threshold, membrane)
-    room = torch.empty_like(membrane[0])
+    distance, kept = torch.empty_like(membrane[0]), torch.empty_like(membrane[0])
     later = None
     steps = zip(membrane.unbind(), grad_spikes.unbind(), grad_current.unbind(), strict=True)
     for potential, arriving, grad in reversed(list(steps)):
-        scaled = potential if threshold == 1 else torch.div(potential, theta, out=room)
-        distance = torch.sub(scaled, one, out=room).abs_()
-        surrogate = torch.sub(one, distance, out=room).clamp_(min=0)
-        if threshold != 1:
-            surrogate.div_(theta)
-        torch.mul(surrogate, arriving, out=grad)
         if later is not None:
-            kept = torch.le(potential, theta, out=room)
+            torch.le(potential, theta, out=kept)
+        scaled = potential if threshold == 1 else torch.div(potential, theta, out=distance)
+        torch.sub(scaled, one, out=distance).abs_().clamp_(max=1)
+        torch.addcmul(arriving, arriving, distance, value=-1, out=grad)
+        if threshold != 1:
+            grad.div_(theta)
+        if later is not None:
             grad.addcmul_(later, kept, value=decay)
         later = grad
 

@@ -82,11 +82,27 @@ def test_potentials_may_take_the_place_of_currents():
         source = current.clone().requires_grad_()
         arriving = source.clone()
         spikes = way(LIF(0.9, 0.7), arriving)
+        left = arriving.detach().clone()
         spikes.backward(current.cos())
-        found.append((spikes, source.grad, arriving))
+        found.append((spikes, source.grad, left))
     spikes, membrane = lif_forward(current, 0.9, 0.7)
     assert torch.equal(found[0][2], current) and torch.equal(found[1][2], membrane)
     assert all(torch.equal(spikes, own) and torch.equal(found[0][1], grad) for own, grad, _ in found)
+
+
+@pytest.mark.parametrize("way", [LIF.forward, LIF.overwriting])
+def test_a_kept_graph_gives_its_gradient_again(way):
+    """The last pass may write over the potentials, no other."""
+    generator = torch.Generator().manual_seed(2)
+    current = (2 * torch.randn((4, 9, 3, 5, 5), generator=generator)).requires_grad_()
+    arriving = torch.randn(current.shape, generator=generator)
+    spikes = way(LIF(0.9, 0.7), current.clone())
+    grads = [
+        torch.autograd.grad(spikes, current, arriving, retain_graph=kept)[0].clone()
+        for kept in (True, True, False)
+    ]
+    assert grads[0].any()
+    assert torch.equal(grads[0], grads[1]) and torch.equal(grads[0], grads[2])
 
 
 def test_a_threshold_may_differ_from_neuron_to_neuron(monkeypatch):
