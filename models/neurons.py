@@ -20,8 +20,11 @@ THRESHOLD = 1.0
 BOTH = 1.5
 """Above one spike, below two."""
 
-CHUNK_ELEMENTS = 1 << 17
-"""Neurons that are run over all steps at once: what they keep fits in a core's cache."""
+CHUNK_ELEMENTS = 1 << 18
+"""Neurons that are run over all steps at once: what they keep fits in a processor's cache.
+
+Threads wait for each other at every operation on them, so fewer would take longer where waking takes long.
+"""
 
 
 def lif_forward(
@@ -56,7 +59,7 @@ def _empty_like(signal: Tensor) -> Tensor:
 
 
 def cache_sized(*signals: Tensor) -> Iterable[tuple[Tensor, ...]]:
-    """`signals`, each (T, B, …), in parts of the batch that a core's cache holds."""
+    """`signals`, each (T, B, …), in parts of the batch that a cache holds."""
     first = signals[0]
     if first.dim() < 2 or first.device.type != "cpu":
         return [signals]
