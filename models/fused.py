@@ -2,8 +2,8 @@
 
 Of neurons alone they compute what `neurons` and `gradients.rate` compute step after step: spikes and
 potentials to the bit where the decay is a power of two or zero, all else but for rounding. Together with the
-BatchNorm before them (`joined`) they agree with it but for rounding. Compiling takes about a minute, once on a
-machine, and needs a C++ compiler (or a GPU). Nothing depends on it: the recipe asks for it
+BatchNorm before them (`joined`) they agree with it but for rounding. Compiling takes about a minute, once on
+a machine, and needs a C++ compiler (or a GPU). Nothing depends on it: the recipe asks for it
 (`student.compiled`).
 """
 
