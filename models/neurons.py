@@ -123,7 +123,8 @@ def _fused() -> Any:
 
 def _keeps_graph() -> bool:
     """Whether what the running backward pass was given may be needed by another one."""
-    asked = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", None)
+    torch_itself: Any = torch._C
+    asked = getattr(torch_itself._autograd, "_get_current_graph_task_keep_graph", None)
     return asked is None or asked()
 
 

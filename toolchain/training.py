@@ -28,6 +28,7 @@ from .distillation.registry import build_method
 from .fitting import Row, derived_seed, fit
 from .hardening import hard_reset_recipe, start_from
 from .lowering import lower_student
+from .memory import keep_freed_memory
 from .networks import build_networks, freeze, spike_rates
 from .parallel.processes import require_devices, together
 from .parallel.team import ALONE, Team
@@ -36,7 +37,6 @@ from .progress import progress
 from .recipe import NetworkSection, Recipe, dump, load_recipe
 from .run import Run, new_run_folder
 from .samples import load_with_progress
-from .simulation.chunks import keep_freed_memory
 from .tasks import StudentTask, TeacherTask, accuracy_on, ann_accuracy_on, check_method
 from .teaching import teacher_task
 

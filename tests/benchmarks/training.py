@@ -32,7 +32,7 @@ from snnkd.models.contract import TaskShape
 from snnkd.models.gradients.backend import install_gradient
 from snnkd.models.neurons import LIF, SpikingNeuron
 from snnkd.models.resnet import ResNetOptions, ResNetStudent, ResNetTeacher
-from snnkd.toolchain.simulation.chunks import keep_freed_memory
+from snnkd.toolchain.memory import keep_freed_memory
 
 TASK = TaskShape((3, 32, 32), 255, 10)
 MIB = 2**20

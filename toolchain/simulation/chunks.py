@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
-import torch
 
 from ...export.bounds import fan_in
 from ...export.graph import Graph, Synapse
@@ -15,8 +13,6 @@ CACHE_BYTES = 48 * 2**20
 """What one chunk works on, on a CPU: small enough to stay near its cores, large enough to keep them busy."""
 
 FLOAT32_BYTES = 4
-KEPT_BYTES = 32 * 2**20 - 2**16
-"""The largest block, headers included, whose freeing glibc learns from."""
 
 LEAST_SAMPLES = 16
 """So many are simulated side by side before time is cut into windows: a small tensor costs something too."""
@@ -91,15 +87,3 @@ def _unfolded(synapse: Synapse) -> int:
     if synapse.kind != "conv":
         return 0
     return fan_in(synapse) * synapse.groups * int(np.prod(synapse.shape[1:]))
-
-
-@cache
-def keep_freed_memory() -> None:
-    """Have the C library keep the memory of a chunk's tensors for the next chunk's.
-
-    glibc maps large blocks one by one and gives them back when they are freed, so each chunk would have the
-    kernel clear its memory anew, page by page: a third of the simulator's time. Once a block of a size has
-    been freed, blocks up to it come from the heap, and twice that much stays in it (`M_MMAP_THRESHOLD` in
-    mallopt(3)). Elsewhere this does nothing.
-    """
-    torch.empty(KEPT_BYTES, dtype=torch.uint8)  # freed at once

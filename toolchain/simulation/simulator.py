@@ -14,8 +14,9 @@ from ... import InputError
 from ...export.bounds import payloads
 from ...export.graph import Graph
 from ...export.target import Inputs, Progress, Recording
+from ..memory import keep_freed_memory
 from .checks import Shown, as_frames, as_tensor, by_input, check_graph
-from .chunks import CACHE_BYTES, Chunk, bytes_per_sample, keep_freed_memory, plan
+from .chunks import CACHE_BYTES, Chunk, bytes_per_sample, plan
 from .engines import Engine, choose_engine
 from .fixed_point import FRACTION_BITS
 from .layers import FixedPointLayer, FloatLayer, Layer, Memory, over_time
