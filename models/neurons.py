@@ -109,7 +109,7 @@ class _LIFOverTime(torch.autograd.Function):
         if ctx.compiled:
             grad = _fused().lif_backward(membrane, grad_outputs[0], ctx.decay, ctx.threshold)
             return grad, None, None, None, None
-        grad_current = torch.empty_like(membrane) if _keeps_graph() else membrane
+        grad_current = torch.empty_like(membrane) if _keeps_graph() else membrane.detach()
         for potential, grad_spikes, grad in cache_sized(membrane, grad_outputs[0], grad_current):
             _run_back(potential, grad_spikes, grad, ctx.decay, ctx.threshold)
         return grad_current, None, None, None, None
@@ -123,6 +123,8 @@ def _fused() -> Any:
 
 def _keeps_graph() -> bool:
     """Whether what the running backward pass was given may be needed by another one."""
+    if torch.compiler.is_compiling():
+        return True
     torch_itself: Any = torch._C
     asked = getattr(torch_itself._autograd, "_get_current_graph_task_keep_graph", None)
     return asked is None or asked()
@@ -171,7 +173,8 @@ class LIF(SpikingNeuron):
         return self._over_time(current, overwrite=False)
 
     def overwriting(self, current: Tensor) -> Tensor:
-        """As `forward`, but the membrane potentials may take the place of `current`, which spares memory.
+        """As `forward`, but the membrane potentials may take the place of `current`, and in the backward pass
+        its gradient theirs, which spares memory.
 
         Only for what has memory for each step and nobody else uses, autograd neither: the result of a sum or
         BatchNorm, say, but not a ReLU's, which finds its gradient from what it returned.

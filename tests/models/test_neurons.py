@@ -91,6 +91,14 @@ def test_potentials_may_take_the_place_of_currents():
 
 
 @pytest.mark.parametrize("way", [LIF.forward, LIF.overwriting])
+def test_a_gradient_is_no_part_of_the_graph(way):
+    """Though it lies where a tensor of the graph did."""
+    arriving = torch.randn((4, 9), generator=torch.Generator().manual_seed(2)).requires_grad_().clone()
+    (grad,) = torch.autograd.grad(way(LIF(), arriving).sum(), arriving)
+    assert grad.any() and not grad.requires_grad
+
+
+@pytest.mark.parametrize("way", [LIF.forward, LIF.overwriting])
 def test_a_kept_graph_gives_its_gradient_again(way):
     """The last pass may write over the potentials, no other."""
     generator = torch.Generator().manual_seed(2)
@@ -103,6 +111,15 @@ def test_a_kept_graph_gives_its_gradient_again(way):
     ]
     assert grads[0].any()
     assert torch.equal(grads[0], grads[1]) and torch.equal(grads[0], grads[2])
+
+
+def test_torch_compile_takes_it_whole():
+    generator, found = torch.Generator(), []
+    for layer in (LIF(), torch.compile(LIF(), fullgraph=True, backend="aot_eager")):
+        current = torch.randn((4, 9), generator=generator.manual_seed(2)).requires_grad_()
+        layer(current).sum().backward()
+        found.append(current.grad)
+    assert found[0].any() and torch.equal(*found)
 
 
 def test_a_threshold_may_differ_from_neuron_to_neuron(monkeypatch):

@@ -20,16 +20,20 @@ if sys.argv[1] == "kept":
     keep_freed_memory()
 print([faults() for _ in range(10)][-1])
 """
-PAGES = 3 * 64 * 2**20 // os.sysconf("SC_PAGE_SIZE")
+TUNED_BY = ("MALLOC_", "GLIBC_TUNABLES", "THP_MEM_ALLOC_ENABLE")
 
 
 def faults(way):
     """When three blocks of 64 MiB are made and freed for the tenth time."""
+    untuned = {name: value for name, value in os.environ.items() if not name.startswith(TUNED_BY)}
     command = [sys.executable, "-c", PROGRAM, way]
-    return int(subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout)
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True, env=untuned)
+    return int(ran.stdout)
 
 
-@pytest.mark.skipif("CS_GNU_LIBC_VERSION" not in os.confstr_names, reason="needs glibc")
+@pytest.mark.skipif(
+    "CS_GNU_LIBC_VERSION" not in getattr(os, "confstr_names", ()), reason="the C library isn't glibc"
+)
 def test_freed_memory_is_used_again_without_the_kernel():
-    assert faults("kept") < PAGES / 100
-    assert faults("given back") > PAGES / 2
+    """Huge pages make the faults fewer, but not as few."""
+    assert faults("kept") < faults("given back") / 10
