@@ -1,10 +1,9 @@
 """The neuron's loops over time compiled into one pass over memory each, by torch.compile.
 
-Of neurons alone they compute what `neurons` and `gradients.rate` compute step after step: spikes and
-potentials to the bit where the decay is a power of two or zero, all else but for rounding. Together with the
-BatchNorm before them (`joined`) they agree with it but for rounding. Compiling takes about a minute, once on
-a machine, and needs a C++ compiler (or a GPU). Nothing depends on it: the recipe asks for it
-(`student.compiled`).
+Of neurons alone they compute what `neurons` and `gradients.rate` compute step after step: to the bit where
+the decay is a power of two or zero, otherwise but for rounding. Together with the BatchNorm before them
+(`joined`) they agree with it but for rounding. Compiling takes about a minute, once on a machine, and needs a
+C++ compiler (or a GPU). Nothing depends on it: the recipe asks for it (`student.compiled`).
 """
 
 from __future__ import annotations

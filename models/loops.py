@@ -27,7 +27,7 @@ def gradient(membrane: Tensor, arriving: Tensor, decay: Tensor, threshold: Tenso
     """The gradient by the currents, (T, n), for potentials and what arrives at the spikes."""
     grads: list[Tensor] = []
     for potential, grad_spikes in zip(reversed(membrane.unbind()), reversed(arriving.unbind()), strict=True):
-        grad = torch.clamp(1 - (potential / threshold - 1).abs(), min=0) * grad_spikes / threshold
+        grad = torch.clamp(1 - (potential / threshold - 1).abs(), min=0) / threshold * grad_spikes
         if grads:
             grad = grad + decay * torch.where(potential <= threshold, grads[-1], 0.0)
         grads.append(grad)

@@ -135,17 +135,18 @@ def _run_back(
 ) -> None:
     """Fill `grad_current`, which may be `membrane`."""
     one, theta = _constant(1.0, membrane), _constant(threshold, membrane)
-    distance, kept = torch.empty_like(membrane[0]), torch.empty_like(membrane[0])
+    room, kept = torch.empty_like(membrane[0]), torch.empty_like(membrane[0])
     later = None
     steps = zip(membrane.unbind(), grad_spikes.unbind(), grad_current.unbind(), strict=True)
     for potential, arriving, grad in reversed(list(steps)):
         if later is not None:
             torch.le(potential, theta, out=kept)
-        scaled = potential if threshold == 1 else torch.div(potential, theta, out=distance)
-        torch.sub(scaled, one, out=distance).abs_().clamp_(max=1)
-        torch.addcmul(arriving, arriving, distance, value=-1, out=grad)
+        scaled = potential if threshold == 1 else torch.div(potential, theta, out=room)
+        distance = torch.sub(scaled, one, out=room).abs_()
+        surrogate = torch.sub(one, distance, out=room).clamp_(min=0)
         if threshold != 1:
-            grad.div_(theta)
+            surrogate.div_(theta)
+        torch.mul(surrogate, arriving, out=grad)
         if later is not None:
             grad.addcmul_(later, kept, value=decay)
         later = grad
